@@ -1,0 +1,55 @@
+"""Composition root of payments: `python -m services.payments [all|api|worker|migrate]`."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from services.payments.api import gateway_accounts as account_routes
+from services.payments.api import payments as payment_routes
+from services.payments.api import requests as request_routes
+from services.payments.api import tenants as tenant_routes
+from services.payments.gateway_accounts import Accounts, Vault
+from services.payments.models import Receipt
+from services.payments.record_payments import Recorded, record_payments
+from services.payments.settings import Settings
+from services.payments.webhooks import Webhooks
+from services.payments.worker import worker_tasks
+from shared.batch import Gather
+from shared.errors import DomainError
+from shared.http import Edge
+from shared.process import Role, Service, foundation, main
+
+
+def build(settings: Settings, role: Role) -> Service:
+    """The service as `role` runs it."""
+    service = foundation(
+        "payments", "Requests, payments, gateways and tenants", settings, publishes=("payments", "tenants")
+    )
+    wake_relay = asyncio.Event()
+
+    async def record(receipts: Sequence[Receipt]) -> list[Recorded | DomainError]:
+        recorded = await service.db.run(
+            lambda conn: record_payments(conn, receipts, now=datetime.now(UTC)), *{r.tenant_id for r in receipts}
+        )
+        wake_relay.set()
+        return recorded
+
+    gather = Gather("receipts", record, key=lambda receipt: receipt.key)
+    vault = Vault(settings.secrets_keys.get_secret_value())
+    if role in {"all", "api"}:
+        service.api.include_router(tenant_routes.router(service.db))
+        service.api.include_router(account_routes.router(service.db, vault))
+        service.api.include_router(request_routes.router(service.db))
+        service.api.include_router(payment_routes.router(service.db))
+        webhooks = Webhooks(service.db, Accounts(service.db, vault), gather)
+        service.app = Edge(service.api, webhooks=webhooks)
+    else:
+        service.app = Edge(service.api)
+    service.tasks["gather"] = gather.run
+    if role in {"all", "worker"}:
+        service.tasks |= worker_tasks(service, settings, gather, wake_relay)
+    return service
+
+
+if __name__ == "__main__":
+    main("services.payments", Settings, build)

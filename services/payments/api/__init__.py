@@ -1,0 +1,1 @@
+"""HTTP edge of payments: parse, call one use case, answer."""

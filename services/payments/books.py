@@ -1,0 +1,187 @@
+"""Reading and writing the rows of requests and payments for the use cases, always in the order requests, then payments."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import asyncpg
+import msgspec
+
+from services.payments.models import Payment, PaymentStatus, Request
+from shared.db import ConcurrentWrite, Connection, columns
+from shared.events.payments import (
+    PaymentCompleted,
+    PaymentEvent,
+    PaymentFailed,
+    PaymentMatched,
+    PaymentPending,
+    Share,
+)
+from shared.outbox import Outgoing
+
+Key = tuple[str, str]  # tenant_id, request_id
+
+# Sorted by key, like every statement that locks many rows: two batches then wait for each other in line, never crosswise.
+LOCK_REQUESTS = """
+SELECT r.tenant_id, r.request_id, r.status, r.flags, coalesce(r.amount, 0) AS amount, r.paid, r.currency, r.client_id,
+       r.fleet_id, r.route_id, r.vehicle_id, r.platform, coalesce(r.payees, '[]'::jsonb)::text AS payees
+FROM requests AS r
+JOIN unnest($1::text[], $2::text[]) AS wanted (tenant_id, request_id) USING (tenant_id, request_id)
+ORDER BY r.tenant_id, r.request_id
+FOR UPDATE OF r
+"""
+AWAIT_REQUESTS = """
+INSERT INTO requests (tenant_id, request_id, status, created_at, updated_at)
+SELECT tenant_id, request_id, 'awaited', $3, $3
+FROM unnest($1::text[], $2::text[]) AS named (tenant_id, request_id)
+ORDER BY tenant_id, request_id
+ON CONFLICT (tenant_id, request_id) DO NOTHING
+RETURNING request_id
+"""
+UPDATE_REQUESTS = """
+UPDATE requests AS r SET status = u.status, flags = string_to_array(u.flags, ','), paid = u.paid, updated_at = $6
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
+     AS u (tenant_id, request_id, status, flags, paid)
+WHERE r.tenant_id = u.tenant_id AND r.request_id = u.request_id
+"""
+PAYMENT_COLUMNS = """
+p.tenant_id, p.payment_id, p.account_id, p.transaction_id, p.request_id, p.status, p.amount, p.currency, p.method,
+p.paid_at, p.recorded_at, p.updated_at, p.flags, p.applied, p.fee, p.reference, p.payer_name, p.payer_phone,
+p.failure_code, p.failure_text, p.client_id, p.fleet_id, p.route_id, p.vehicle_id, p.platform, p.payees::text AS payees
+"""
+LOCK_PAYMENTS = f"""
+SELECT {PAYMENT_COLUMNS}
+FROM payments AS p
+JOIN unnest($1::text[], $2::text[], $3::text[]) AS wanted (tenant_id, account_id, transaction_id)
+     USING (tenant_id, account_id, transaction_id)
+ORDER BY p.tenant_id, p.account_id, p.transaction_id
+FOR UPDATE OF p
+"""  # noqa: S608 - a constant's columns
+LOCK_UNMATCHED = f"""
+SELECT {PAYMENT_COLUMNS}
+FROM payments AS p
+JOIN unnest($1::text[], $2::text[]) AS wanted (tenant_id, request_id) USING (tenant_id, request_id)
+WHERE p.status = 'completed' AND p.flags @> '{{unmatched}}'
+ORDER BY p.tenant_id, p.paid_at, p.payment_id
+FOR UPDATE OF p
+"""  # noqa: S608 - a constant's columns
+# Flags travel as comma-separated texts: an array of arrays cannot be unnested row by row.
+_GIVEN = """
+unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::text[],
+       $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::text[], $14::bigint[], $15::bigint[], $16::text[],
+       $17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[], $24::text[],
+       $25::text[], $26::jsonb[])
+AS u (tenant_id, payment_id, account_id, transaction_id, request_id, status, amount, currency, method,
+      paid_at, recorded_at, updated_at, flags, applied, fee, reference, payer_name, payer_phone,
+      failure_code, failure_text, client_id, fleet_id, route_id, vehicle_id, platform, payees)
+"""
+INSERT_PAYMENTS = f"""
+INSERT INTO payments (tenant_id, payment_id, account_id, transaction_id, request_id, status, amount, currency, method,
+                      paid_at, recorded_at, updated_at, flags, applied, fee, reference, payer_name, payer_phone,
+                      failure_code, failure_text, client_id, fleet_id, route_id, vehicle_id, platform, payees)
+SELECT tenant_id, payment_id, account_id, transaction_id, request_id, status, amount, currency, method,
+       paid_at, recorded_at, updated_at, string_to_array(flags, ','), applied, fee, reference, payer_name, payer_phone,
+       failure_code, failure_text, client_id, fleet_id, route_id, vehicle_id, platform, payees
+FROM {_GIVEN}
+ORDER BY tenant_id, account_id, transaction_id
+ON CONFLICT (tenant_id, account_id, transaction_id) DO NOTHING
+RETURNING payment_id
+"""  # noqa: S608 - a constant's columns
+UPDATE_PAYMENTS = f"""
+UPDATE payments AS p
+SET request_id = u.request_id, status = u.status, amount = u.amount, currency = u.currency, method = u.method,
+    paid_at = u.paid_at, updated_at = u.updated_at, flags = string_to_array(u.flags, ','), applied = u.applied,
+    fee = u.fee, payer_name = u.payer_name, payer_phone = u.payer_phone, failure_code = u.failure_code,
+    failure_text = u.failure_text, client_id = u.client_id, fleet_id = u.fleet_id, route_id = u.route_id,
+    vehicle_id = u.vehicle_id, platform = u.platform, payees = u.payees
+FROM {_GIVEN}
+WHERE p.tenant_id = u.tenant_id AND p.payment_id = u.payment_id
+"""  # noqa: S608 - a constant's columns
+
+_shares = msgspec.json.Decoder(tuple[Share, ...]).decode
+
+
+async def lock_requests(conn: Connection, keys: Iterable[Key]) -> dict[Key, Request]:
+    """The requests of `keys` that exist (also those only awaited), locked."""
+    wanted = sorted(set(keys))
+    if not wanted:
+        return {}
+    rows = await conn.fetch(LOCK_REQUESTS, [k[0] for k in wanted], [k[1] for k in wanted])
+    return {(row["tenant_id"], row["request_id"]): Request(*row) for row in rows}
+
+
+async def await_requests(conn: Connection, keys: Iterable[Key], *, now: datetime) -> None:
+    """Put a row where each of `keys` will stand, so that its registration meets the money. Raises ConcurrentWrite."""
+    named = sorted(set(keys))
+    if named:
+        rows = await conn.fetch(AWAIT_REQUESTS, [k[0] for k in named], [k[1] for k in named], now)
+        if len(rows) < len(named):
+            raise ConcurrentWrite("a request was registered just now")
+
+
+async def update_requests(conn: Connection, requests: Sequence[Request], *, now: datetime) -> None:
+    """Write what `settle` has changed."""
+    if requests:
+        await conn.execute(
+            UPDATE_REQUESTS,
+            [r.tenant_id for r in requests],
+            [r.request_id for r in requests],
+            [r.status for r in requests],
+            [",".join(r.flags) for r in requests],
+            [r.paid for r in requests],
+            now,
+        )
+
+
+async def lock_payments(conn: Connection, keys: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], Payment]:
+    """The payments of the transactions `keys` (tenant, account, transaction) that are known, locked."""
+    wanted = sorted(set(keys))
+    rows = await conn.fetch(LOCK_PAYMENTS, *map(list, zip(*wanted, strict=True)))
+    return {(row["tenant_id"], row["account_id"], row["transaction_id"]): _payment(row) for row in rows}
+
+
+async def lock_unmatched(conn: Connection, keys: Sequence[Key]) -> list[Payment]:
+    """Completed money that waits for the requests `keys`, locked, oldest first."""
+    rows = await conn.fetch(LOCK_UNMATCHED, [k[0] for k in keys], [k[1] for k in keys])
+    return [_payment(row) for row in rows]
+
+
+async def insert_payments(conn: Connection, payments: Sequence[Payment]) -> None:
+    """Add new payments. Raises ConcurrentWrite when another transaction has just added one of them."""
+    if payments:
+        rows = await conn.fetch(INSERT_PAYMENTS, *_given(payments))
+        if len(rows) < len(payments):
+            raise ConcurrentWrite("a payment was recorded just now")
+
+
+async def update_payments(conn: Connection, payments: Sequence[Payment]) -> None:
+    """Write payments that were locked before."""
+    if payments:
+        await conn.execute(UPDATE_PAYMENTS, *_given(payments))
+
+
+def event(payment: Payment, *, matched: bool = False) -> Outgoing:
+    """The event that says what has become of `payment`."""
+    common = {
+        name: getattr(payment, name) for name in PaymentEvent.__struct_fields__ if name not in {"payment_id", "payees"}
+    }
+    common |= {"payment_id": str(payment.payment_id), "payees": _shares(payment.payees)}
+    said: PaymentEvent
+    match payment.status:
+        case PaymentStatus.PENDING:
+            said = PaymentPending(**common)
+        case PaymentStatus.FAILED:
+            said = PaymentFailed(**common, failure_code=payment.failure_code)
+        case _:
+            kind = PaymentMatched if matched else PaymentCompleted
+            said = kind(**common, applied=payment.applied, fee=payment.fee, flags=tuple(payment.flags))
+    return Outgoing(payment.tenant_id, str(payment.payment_id), said)
+
+
+def _payment(row: asyncpg.Record) -> Payment:
+    return Payment(*row)
+
+
+def _given(payments: Sequence[Payment]) -> list[list[object]]:
+    given = columns(payments, Payment)
+    given[12] = [",".join(payment.flags) for payment in payments]
+    return given

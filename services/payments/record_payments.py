@@ -1,0 +1,168 @@
+"""Record receipts: every transaction takes effect once, completed money counts towards its request, and the world is told."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+from services.payments.books import (
+    Key,
+    await_requests,
+    event,
+    insert_payments,
+    lock_payments,
+    lock_requests,
+    update_payments,
+    update_requests,
+)
+from services.payments.models import Payment, PaymentStatus, Receipt, Request
+from services.payments.settlement import describe, refuse_misfit, settle, takes_effect
+from shared import audit, outbox
+from shared.db import Connection
+from shared.errors import DomainError
+from shared.ids import new_id
+
+STORE_CALLBACKS = """
+INSERT INTO callbacks (tenant_id, callback_id, account_id, webhook_id, body, received_at, payment_id, handled_at)
+SELECT tenant_id, callback_id, account_id, webhook_id, body, received_at, payment_id, $8
+FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::timestamptz[], $7::uuid[])
+     AS c (tenant_id, callback_id, account_id, webhook_id, body, received_at, payment_id)
+"""
+HANDLE_CALLBACKS = """
+UPDATE callbacks AS c SET payment_id = h.payment_id, handled_at = $4, attempts = attempts + 1, error = NULL
+FROM unnest($1::text[], $2::uuid[], $3::uuid[]) AS h (tenant_id, callback_id, payment_id)
+WHERE c.tenant_id = h.tenant_id AND c.callback_id = h.callback_id AND c.handled_at IS NULL
+"""
+
+
+class Recorded(NamedTuple):
+    """What became of a receipt."""
+
+    result: Literal["recorded", "duplicate"]
+    payment: Payment
+
+
+class _Work:
+    """The batch as it is worked out: what was found, what is new, what has changed."""
+
+    def __init__(self, requests: dict[Key, Request], payments: dict[tuple[str, str, str], Payment]) -> None:
+        self.requests = requests
+        self.payments = payments
+        self.known_before = set(payments)
+        self.touched: dict[tuple[str, str, str], Payment] = {}
+        self.events: list[outbox.Outgoing] = []
+
+
+async def record_payments(
+    conn: Connection, receipts: Sequence[Receipt], *, now: datetime
+) -> list[Recorded | DomainError]:
+    """Record `receipts`, of any tenants that the open transaction is bound to; one result each, in the order given.
+
+    A receipt with `must_fit` that does not fit its request is refused with its error as the result; the others go on.
+    Raises ConcurrentWrite when another transaction recorded the same transaction first: run it again.
+    """
+    requests = await lock_requests(conn, [key for r in receipts if (key := _request_key(r))])
+    missing = {
+        key
+        for r in receipts
+        if r.status is PaymentStatus.COMPLETED and not r.must_fit and (key := _request_key(r)) and key not in requests
+    }
+    await await_requests(conn, missing, now=now)
+    work = _Work(requests, await lock_payments(conn, [r.key for r in receipts]))
+    results = [_work_out(work, receipt, now) for receipt in receipts]
+    await insert_payments(conn, [p for key, p in work.touched.items() if key not in work.known_before])
+    await update_payments(conn, [p for key, p in work.touched.items() if key in work.known_before])
+    paid = {(p.tenant_id, p.request_id or "") for p in work.touched.values() if p.status == PaymentStatus.COMPLETED}
+    await update_requests(conn, [requests[key] for key in sorted(paid & requests.keys())], now=now)
+    await outbox.add(conn, "payments", work.events, now=now)
+    await _keep_callbacks(conn, receipts, results, now)
+    await _keep_audit(conn, receipts, results, now)
+    return results
+
+
+def _request_key(receipt: Receipt) -> Key | None:
+    return (receipt.tenant_id, receipt.request_id) if receipt.request_id is not None else None
+
+
+def _work_out(work: _Work, receipt: Receipt, now: datetime) -> Recorded | DomainError:
+    known = work.payments.get(receipt.key)
+    if not takes_effect(known, receipt.status):
+        assert known is not None  # noqa: S101 - takes_effect says so
+        return Recorded("duplicate", known)
+    request = work.requests.get(_request_key(receipt) or ("", ""))
+    if receipt.must_fit:
+        try:
+            refuse_misfit(receipt, request)
+        except DomainError as error:
+            return error
+    payment = _new_state(known, receipt, now)
+    if receipt.status is PaymentStatus.COMPLETED:
+        settle(payment, request)
+    else:
+        describe(payment, request)
+    work.payments[receipt.key] = work.touched[receipt.key] = payment
+    work.events.append(event(payment))
+    return Recorded("recorded", payment)
+
+
+def _new_state(known: Payment | None, receipt: Receipt, now: datetime) -> Payment:
+    return Payment(
+        tenant_id=receipt.tenant_id,
+        payment_id=known.payment_id if known else new_id(),
+        account_id=receipt.account_id,
+        transaction_id=receipt.transaction_id,
+        request_id=receipt.request_id or (known.request_id if known else None),
+        status=receipt.status,
+        amount=receipt.amount,
+        currency=receipt.currency,
+        method=receipt.method,
+        paid_at=receipt.paid_at,
+        recorded_at=known.recorded_at if known else now,
+        updated_at=now,
+        fee=receipt.fee,
+        reference=receipt.reference,
+        payer_name=receipt.payer_name or (known.payer_name if known else None),
+        payer_phone=receipt.payer_phone or (known.payer_phone if known else None),
+        failure_code=receipt.failure_code,
+        failure_text=receipt.failure_text,
+    )
+
+
+async def _keep_callbacks(
+    conn: Connection, receipts: Sequence[Receipt], results: Sequence[Recorded | DomainError], now: datetime
+) -> None:
+    kept = [(r, r.callback, x.payment.payment_id) for r, x in zip(receipts, results, strict=True)
+            if r.callback is not None and isinstance(x, Recorded)]  # fmt: skip
+    new = [(r, c, payment_id) for r, c, payment_id in kept if not c.is_stored]
+    if new:
+        await conn.execute(
+            STORE_CALLBACKS,
+            [r.tenant_id for r, _, _ in new],
+            [c.callback_id for _, c, _ in new],
+            [r.account_id for r, _, _ in new],
+            [c.webhook_id for _, c, _ in new],
+            [c.body for _, c, _ in new],
+            [c.received_at for _, c, _ in new],
+            [payment_id for _, _, payment_id in new],
+            now,
+        )
+    stored = [(r.tenant_id, c.callback_id, payment_id) for r, c, payment_id in kept if c.is_stored]
+    if stored:
+        await conn.execute(HANDLE_CALLBACKS, *map(list, zip(*stored, strict=True)), now)
+
+
+async def _keep_audit(
+    conn: Connection, receipts: Sequence[Receipt], results: Sequence[Recorded | DomainError], now: datetime
+) -> None:
+    # A gateway's payment has its callback as its trail; a person's or a system's has an audit row.
+    by_actor: dict[tuple[str, audit.Actor], list[audit.Change]] = {}
+    for receipt, result in zip(receipts, results, strict=True):
+        if receipt.actor is not None and isinstance(result, Recorded) and result.result == "recorded":
+            change = audit.Change(str(result.payment.payment_id), None, _auditable(result.payment))
+            by_actor.setdefault((receipt.tenant_id, receipt.actor), []).append(change)
+    for (tenant_id, actor), changes in by_actor.items():
+        await audit.record(conn, actor, "record-payment", changes, tenant_id=tenant_id, now=now)
+
+
+def _auditable(payment: Payment) -> dict[str, object]:
+    return {name: value for name, value in asdict(payment).items() if not name.startswith("payer_")}

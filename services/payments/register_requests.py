@@ -1,0 +1,126 @@
+"""Register service requests: trips, bookings, appointments that must be paid; money that came first joins them."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from services.payments.books import event, lock_requests, lock_unmatched, update_payments, update_requests
+from services.payments.settlement import settle, status_of
+from shared import outbox
+from shared.db import ConcurrentWrite, Connection, columns
+from shared.errors import Conflict
+
+REGISTER = """
+INSERT INTO requests (tenant_id, request_id, kind, amount, currency, occurred_at, client_id, client_name, client_phone,
+                      fleet_id, route_id, vehicle_id, platform, payees, reference, content_hash, status, created_at,
+                      updated_at)
+SELECT tenant_id, request_id, kind, amount, currency, occurred_at, client_id, client_name, client_phone,
+       fleet_id, route_id, vehicle_id, platform, payees, reference, content_hash, status, $18, $18
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::timestamptz[], $7::text[], $8::text[],
+            $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::jsonb[], $15::text[], $16::bytea[],
+            $17::text[])
+     AS r (tenant_id, request_id, kind, amount, currency, occurred_at, client_id, client_name, client_phone,
+           fleet_id, route_id, vehicle_id, platform, payees, reference, content_hash, status)
+ORDER BY tenant_id, request_id
+ON CONFLICT (tenant_id, request_id) DO UPDATE
+SET kind = excluded.kind, amount = excluded.amount, currency = excluded.currency, occurred_at = excluded.occurred_at,
+    client_id = excluded.client_id, client_name = excluded.client_name, client_phone = excluded.client_phone,
+    fleet_id = excluded.fleet_id, route_id = excluded.route_id, vehicle_id = excluded.vehicle_id,
+    platform = excluded.platform, payees = excluded.payees, reference = excluded.reference,
+    content_hash = excluded.content_hash, status = excluded.status, updated_at = excluded.updated_at
+WHERE requests.status = 'awaited'
+RETURNING tenant_id, request_id, xmax <> 0 AS was_awaited
+"""
+HASHES = """
+SELECT request_id, content_hash FROM requests WHERE tenant_id = $1 AND request_id = ANY ($2) AND status <> 'awaited'
+"""
+
+
+class RequestDiffers(Conflict):
+    """The id is taken by a request with another content."""
+
+    code = "request-differs"
+
+
+@dataclass(frozen=True, slots=True)
+class NewRequest:
+    """A request to be registered; `amount` in minor units, `payees` as JSON [{"payee_id", "share_bp"}] summing to 10,000."""
+
+    tenant_id: str
+    request_id: str
+    kind: Literal["trip", "booking", "appointment"]
+    amount: int
+    currency: str
+    occurred_at: datetime
+    client_id: str
+    client_name: str | None
+    client_phone: str | None
+    fleet_id: str
+    route_id: str | None
+    vehicle_id: str | None
+    platform: str | None
+    payees: str
+    reference: str | None
+
+
+class Registered(NamedTuple):
+    """What became of a request: new, or there already with the same content."""
+
+    request_id: str
+    is_new: bool
+
+
+async def register_requests(
+    conn: Connection, requests: Sequence[NewRequest], *, tenant_id: str, now: datetime
+) -> list[Registered | RequestDiffers]:
+    """Register requests of `tenant_id` in the open transaction; one result each, in the order given.
+
+    Raises ConcurrentWrite in a race with another registration of the same id: run it again.
+    """
+    first: dict[str, NewRequest] = {}
+    for request in requests:
+        first.setdefault(request.request_id, request)
+    hashes = {request_id: content_hash(request) for request_id, request in first.items()}
+    new = list(first.values())
+    rows = await conn.fetch(
+        REGISTER, *columns(new, NewRequest), list(hashes.values()), [status_of(r.amount, 0) for r in new], now
+    )
+    created = {row["request_id"] for row in rows}
+    await _join_waiting_money(conn, [(tenant_id, row["request_id"]) for row in rows if row["was_awaited"]], now)
+    there = {
+        row["request_id"]: row["content_hash"]
+        for row in await conn.fetch(HASHES, tenant_id, list(first.keys() - created))
+    }
+    if len(created) + len(there) < len(first):
+        raise ConcurrentWrite("a request appeared just now")
+    return [_result(request, created, hashes | there) for request in requests]
+
+
+def _result(request: NewRequest, created: set[str], hashes: dict[str, bytes]) -> Registered | RequestDiffers:
+    if hashes[request.request_id] != content_hash(request):
+        return RequestDiffers(f"There is another request {request.request_id} with a different content.", field="id")
+    is_new = request.request_id in created
+    created.discard(request.request_id)  # the same request twice in one batch: new, then known
+    return Registered(request.request_id, is_new)
+
+
+def content_hash(request: NewRequest) -> bytes:
+    """Tells whether a request sent again is the same."""
+    return hashlib.sha256(msgspec.json.encode(request)).digest()
+
+
+async def _join_waiting_money(conn: Connection, keys: Sequence[tuple[str, str]], now: datetime) -> None:
+    if not keys:
+        return
+    requests = await lock_requests(conn, keys)
+    payments = await lock_unmatched(conn, keys)
+    for payment in payments:
+        settle(payment, requests[payment.tenant_id, payment.request_id or ""])
+        payment.updated_at = now
+    await update_payments(conn, payments)
+    await update_requests(conn, list(requests.values()), now=now)
+    await outbox.add(conn, "payments", [event(payment, matched=True) for payment in payments], now=now)

@@ -1,0 +1,1 @@
+"""What the four services share; nothing here imports a service."""

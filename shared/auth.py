@@ -1,0 +1,191 @@
+"""Who calls: bearer JWTs checked against one issuer's keys, and the roles that a route admits."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import httpx
+import jwt
+from fastapi import Depends, Request
+
+from shared.errors import DomainError, Forbidden, Unavailable
+
+DEVELOPMENT_ISSUER = "takings-development"
+ALGORITHMS = ("RS256", "ES256", "EdDSA")
+TOKEN_LIMIT_BYTES = 8192
+CLOCK_LEEWAY_S = 10
+JWKS_MAX_AGE_S = 300
+JWKS_MIN_AGE_S = 5
+
+
+class Role(StrEnum):
+    """What a token may say its bearer is."""
+
+    OPERATOR = "operator"
+    ADMIN = "admin"
+    FINANCE = "finance"
+    MANAGER = "manager"
+    DRIVER = "driver"
+    CLIENT = "client"
+    SYSTEM = "system"
+
+
+class Unauthorized(DomainError):
+    """No token, or none that this service accepts; why is for the log, not for the caller."""
+
+    code = "unauthorized"
+    status = 401
+    title = "Unauthorized"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The bearer of an accepted token."""
+
+    subject: str
+    roles: frozenset[Role]
+    tenant_id: str | None
+    fleet_ids: frozenset[str]
+    driver_id: str | None
+    client_id: str | None
+
+    @property
+    def tenant(self) -> str:
+        """The tenant that every query of this call is bound to. Raises Forbidden for a token without one."""
+        if self.tenant_id is None:
+            raise Forbidden("This token names no tenant.")
+        return self.tenant_id
+
+    def has(self, *roles: Role) -> bool:
+        """Whether the bearer has any of `roles`."""
+        return not self.roles.isdisjoint(roles)
+
+    @property
+    def fleets(self) -> list[str] | None:
+        """The fleets the bearer is confined to; None for all. Only a mere manager is confined."""
+        if self.has(Role.MANAGER) and not self.has(Role.ADMIN, Role.FINANCE, Role.SYSTEM):
+            return sorted(self.fleet_ids)
+        return None
+
+
+class Keys:
+    """The issuer's public keys: one PEM, or a JWKS fetched when an unknown key id turns up."""
+
+    def __init__(self, *, pem: str | None = None, jwks_url: str | None = None) -> None:
+        self._pem = pem
+        self._url = jwks_url
+        self._set: dict[str, jwt.PyJWK] = {}
+        self._fetched_at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def key_for(self, key_id: str | None) -> Any:
+        """The key that should have signed a token of `key_id`. Raises Unauthorized, Unavailable."""
+        if self._pem is not None:
+            return self._pem
+        if key_id is None:
+            raise Unauthorized("The token names no key.")
+        age_s = time.monotonic() - self._fetched_at
+        if age_s > JWKS_MAX_AGE_S or (key_id not in self._set and age_s > JWKS_MIN_AGE_S):
+            await self._fetch()
+        if key_id not in self._set:
+            raise Unauthorized("The token's key is not known.")
+        return self._set[key_id].key
+
+    async def _fetch(self) -> None:
+        async with self._lock:
+            if time.monotonic() - self._fetched_at <= JWKS_MIN_AGE_S:
+                return
+            try:
+                async with httpx.AsyncClient(timeout=3) as client:
+                    answer = await client.get(str(self._url))
+                keys = jwt.PyJWKSet.from_dict(answer.raise_for_status().json()).keys
+            except (httpx.HTTPError, ValueError, jwt.PyJWTError) as error:
+                if self._set:
+                    return  # a stale set is better than refusing everyone while the issuer is down
+                raise Unavailable("The issuer's keys cannot be fetched.") from error
+            self._set = {key.key_id: key for key in keys if key.key_id}
+            self._fetched_at = time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """Turns a bearer token into a Principal."""
+
+    keys: Keys
+    issuer: str
+    audience: str
+
+    async def principal(self, token: str) -> Principal:
+        """Check signature, algorithm, issuer, audience and times. Raises Unauthorized, Unavailable."""
+        if len(token) > TOKEN_LIMIT_BYTES:
+            raise Unauthorized("The token is too long.")
+        try:
+            header = jwt.get_unverified_header(token)
+            claims = jwt.decode(
+                token,
+                await self.keys.key_for(header.get("kid")),
+                algorithms=list(ALGORITHMS),
+                audience=self.audience,
+                issuer=self.issuer,
+                leeway=CLOCK_LEEWAY_S,
+                options={"require": ["exp", "iat", "sub", "aud", "iss"]},
+            )
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            raise Unauthorized("The token is not valid.") from error
+        return _principal(claims)
+
+
+def _principal(claims: dict[str, Any]) -> Principal:
+    def text(name: str) -> str | None:
+        value = claims.get(name)
+        if value is not None and not isinstance(value, str):
+            raise Unauthorized(f"The claim {name} is not a text.")
+        return value
+
+    roles, fleets = claims.get("roles"), claims.get("fleet_ids") or []
+    if not isinstance(roles, list) or not isinstance(fleets, list):
+        raise Unauthorized("The claims roles and fleet_ids are lists.")
+    known = frozenset(Role(role) for role in roles if role in set(Role))
+    return Principal(
+        str(claims["sub"]), known, text("tenant_id"), frozenset(map(str, fleets)), text("driver_id"), text("client_id")
+    )
+
+
+class Allow:
+    """The roles a route admits: `caller: Annotated[Principal, Depends(Allow(Role.FINANCE))]`.
+
+    What a driver, client or manager may see of it (self, own fleets) is checked by the route with `own_only` or `fleets`.
+    """
+
+    def __init__(self, *roles: Role) -> None:
+        self.roles = frozenset(roles)
+
+    async def __call__(self, request: Request) -> Principal:
+        """The caller, whose token has one of the roles. Raises Unauthorized, Forbidden."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthorized("A bearer token is needed.")
+        verifier: Verifier = request.app.state.verifier
+        caller = await verifier.principal(token)
+        if not caller.has(*self.roles):
+            raise Forbidden("This needs one of the roles: " + ", ".join(sorted(self.roles)) + ".")
+        request.state.caller = caller
+        return caller
+
+
+class Public:
+    """Marks a route that anyone may call (health, metrics, the API's own description)."""
+
+    async def __call__(self) -> None:
+        """Admit everyone."""
+
+
+public = Depends(Public())
+
+
+def own_only(caller: Principal, *, claim: str | None, wanted: str, roles: tuple[Role, ...]) -> None:
+    """Admit `roles`, and anyone else only to `wanted` when it is their own `claim`. Raises Forbidden."""
+    if not caller.has(*roles) and (claim is None or claim != wanted):
+        raise Forbidden("This belongs to someone else.")

@@ -1,0 +1,133 @@
+"""PostgreSQL: a pool, transactions bound to their tenants, and which errors pass by themselves."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import asyncpg
+
+from shared.errors import Unavailable
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+    Pool = asyncpg.Pool
+
+# Every call ends: a stalled server or network must not hold a caller for longer than this.
+CALL_LIMIT_S = 5.0
+RACE_LIMIT = 5
+BIND_TENANTS = "SELECT set_config('app.tenant', $1, true)"
+DURABILITY = """
+SELECT name FROM pg_settings
+WHERE (name IN ('fsync', 'full_page_writes', 'data_checksums') AND setting <> 'on')
+   OR (name = 'synchronous_commit' AND setting NOT IN ('on', 'remote_apply'))
+"""
+# SQLSTATE classes: connection, transaction rollback, resources (disk full), operator intervention, system error
+TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
+
+
+class ConcurrentWrite(Exception):
+    """Another transaction wrote the same new row first; run again and it will be seen."""
+
+
+RACES_LOST = (ConcurrentWrite, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+Result = TypeVar("Result")
+
+
+class UnsafeServer(Exception):
+    """The server does not keep what it has acknowledged."""
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same call may succeed later, unchanged."""
+    if isinstance(error, asyncpg.PostgresError):
+        return str(getattr(error, "sqlstate", "") or "").startswith(TRANSIENT_CLASSES)
+    return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError | ConcurrentWrite | Unavailable)
+
+
+@dataclass(slots=True)
+class Database:
+    """One database through one role. Nothing is connected before it is needed, so a server that is down stops no start."""
+
+    dsn: str
+    application: str
+    size: int = 8
+    _pool: Pool | None = None
+
+    async def pool(self) -> Pool:
+        """The pool, opened at the first call."""
+        if self._pool is None:
+            self._pool = asyncpg.create_pool(
+                self.dsn,
+                min_size=0,
+                max_size=self.size,
+                command_timeout=CALL_LIMIT_S,
+                timeout=CALL_LIMIT_S,
+                reset=_nothing_to_reset,
+                server_settings={"application_name": self.application, "jit": "off"},
+            )
+        await self._pool  # opening twice at once is one opening
+        return self._pool
+
+    @asynccontextmanager
+    async def transaction(self, *tenants: str) -> AsyncIterator[Connection]:
+        """A transaction that sees the rows of `tenants` only; committed when the block ends well."""
+        pool = await self.pool()
+        async with pool.acquire(timeout=CALL_LIMIT_S) as conn, conn.transaction():
+            await bind_tenants(conn, tenants)
+            yield conn
+
+    async def run(self, call: Callable[[Connection], Awaitable[Result]], *tenants: str) -> Result:
+        """`call` in a transaction of `tenants`; run again, a few times, when it lost a race that it cannot lose twice."""
+        for _ in range(RACE_LIMIT - 1):
+            try:
+                async with self.transaction(*tenants) as conn:
+                    return await call(conn)
+            except RACES_LOST:
+                continue
+        async with self.transaction(*tenants) as conn:
+            return await call(conn)
+
+    async def refuse_unsafe_server(self) -> None:
+        """Raises UnsafeServer when the server could lose what it has acknowledged."""
+        pool = await self.pool()
+        async with pool.acquire(timeout=CALL_LIMIT_S) as conn:
+            off = [row["name"] for row in await conn.fetch(DURABILITY)]
+        if off:
+            raise UnsafeServer(
+                f"PostgreSQL has {', '.join(off)} off; only UNSAFE_DURABILITY_FOR_TESTS=true starts there"
+            )
+
+    async def close(self) -> None:
+        """Close the pool, waiting a moment for what is under way."""
+        if self._pool is None:
+            return
+        try:
+            await asyncio.wait_for(self._pool.close(), 2)
+        except TimeoutError:
+            self._pool.terminate()
+        self._pool = None
+
+
+async def bind_tenants(conn: Connection, tenants: Iterable[str]) -> None:
+    """Make the rows of `tenants` the only ones that this transaction sees."""
+    await conn.execute(BIND_TENANTS, ",".join(sorted(set(tenants))))
+
+
+def columns(rows: Sequence[Any], kind: type) -> list[list[Any]]:
+    """The rows, all of dataclass `kind`, as one list per field in the order declared: the arguments of an `unnest`."""
+    return [[getattr(row, name) for row in rows] for name in _field_names(kind)]
+
+
+@lru_cache(maxsize=64)
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+async def _nothing_to_reset(_conn: Any) -> None:
+    """Sessions keep no state (tenants are bound per transaction), so the pool's reset would be a round trip for nothing."""

@@ -1,0 +1,62 @@
+"""What the route modules of every service need: the clock, the actor, batches whose items stand on their own."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import TypeAdapter, ValidationError
+
+from shared.audit import Actor
+from shared.auth import Principal
+from shared.errors import DomainError, Invalid
+from shared.fields import ItemResult, Results
+
+Model = TypeVar("Model")
+Outcome = TypeVar("Outcome")
+
+
+def utc_now() -> datetime:
+    """The clock, read at the edge and passed in."""
+    return datetime.now(UTC)
+
+
+def actor(request: Request, caller: Principal) -> Actor:
+    """Who asks, and in which request."""
+    return Actor(caller.subject, request.scope.get("takings.request_id"))
+
+
+class ItemInvalid(Invalid):
+    """An item of a batch is not what the single call takes."""
+
+    code = "item-invalid"
+
+
+def parse_items(items: Sequence[Any], adapter: TypeAdapter[Model]) -> list[Model | ItemInvalid]:
+    """Each item parsed on its own, or what is wrong with it."""
+    parsed: list[Model | ItemInvalid] = []
+    for item in items:
+        try:
+            parsed.append(adapter.validate_python(item))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            parsed.append(ItemInvalid(first["msg"], field=".".join(map(str, first["loc"])) or None))
+    return parsed
+
+
+def results(outcomes: Sequence[Outcome | DomainError], describe: Callable[[Outcome], tuple[int, str]]) -> Results:
+    """One result per outcome; `describe` gives status and id of what was not refused."""
+    answer = []
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome, DomainError):
+            answer.append(ItemResult(index=index, status=outcome.status, problem=outcome.problem()))
+        else:
+            status, item_id = describe(outcome)
+            answer.append(ItemResult(index=index, status=status, id=item_id))
+    return Results(results=answer)
+
+
+def weave(parsed: Sequence[Any], outcomes: Sequence[Outcome]) -> list[Outcome | ItemInvalid]:
+    """Put the outcomes of the items that could be parsed back among the refusals of those that could not."""
+    rest = iter(outcomes)
+    return [item if isinstance(item, ItemInvalid) else next(rest) for item in parsed]

@@ -1,0 +1,92 @@
+"""Events between services: the CloudEvents 1.0 envelope, and one frozen class per event in the module of its publisher."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """The `data` of an event. Unknown fields are ignored, so adding an optional field breaks no reader."""
+
+    TYPE: ClassVar[str]
+    TOPIC: ClassVar[str]
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """CloudEvents 1.0 in structured JSON."""
+
+    id: UUID
+    source: str
+    type: str
+    subject: str
+    time: datetime
+    tenantid: str
+    data: msgspec.Raw
+    specversion: str = "1.0"
+    datacontenttype: str = "application/json"
+    traceparent: str | None = None
+
+
+class Undecodable(ValueError):
+    """The record is not an event that anybody could apply; the text says why."""
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A decoded event as a consumer sees it."""
+
+    id: UUID
+    type: str
+    subject: str
+    time: datetime
+    tenant_id: str
+    data: Any  # an Event of the type
+    traceparent: str | None
+
+
+_decode_envelope = msgspec.json.Decoder(Envelope).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def encode(
+    event: Event, *, event_id: UUID, service: str, subject: str, time: datetime, tenant_id: str, traceparent: str | None
+) -> str:
+    """The JSON text of `event` in its envelope."""
+    envelope = Envelope(
+        id=event_id,
+        source=f"/takings/{service}",
+        type=event.TYPE,
+        subject=subject,
+        time=time,
+        tenantid=tenant_id,
+        data=msgspec.Raw(_encode(event)),
+        traceparent=traceparent,
+    )
+    return _encode(envelope).decode()
+
+
+class Decoder:
+    """Decodes the events that one consumer handles; every other type is skipped."""
+
+    def __init__(self, kinds: Iterable[type[Event]]) -> None:
+        self._decoders = {kind.TYPE: msgspec.json.Decoder(kind).decode for kind in kinds}
+
+    def decode(self, value: bytes | None) -> Received | None:
+        """The event in `value`, or None for a type that is not handled here. Raises Undecodable."""
+        if value is None:
+            raise Undecodable("no value")
+        try:
+            envelope = _decode_envelope(value)
+            decode_data = self._decoders.get(envelope.type)
+            if decode_data is None:
+                return None
+            data = decode_data(envelope.data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise Undecodable(str(error)) from error
+        if not envelope.tenantid or "," in envelope.tenantid or "\0" in envelope.tenantid:
+            raise Undecodable("no usable tenantid")
+        return Received(
+            envelope.id, envelope.type, envelope.subject, envelope.time, envelope.tenantid, data, envelope.traceparent
+        )

@@ -1,0 +1,60 @@
+"""The field types of the HTTP APIs: what the database and the events can hold, refused at the door otherwise."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+from shared.money import LIMIT, exponent
+
+
+def _known(currency: str) -> str:
+    exponent(currency)
+    return currency
+
+
+def _in_utc(instant: datetime) -> datetime:
+    return instant.astimezone(UTC)
+
+
+# No control characters: U+0000 passes JSON and breaks PostgreSQL's jsonb.
+Id = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Currency = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Z]{3}$"),
+    AfterValidator(_known),
+    Field(description="ISO 4217", examples=["KES"]),
+]
+Due = Annotated[int, Field(strict=True, ge=0, le=LIMIT, description="Minor units")]
+Amount = Annotated[int, Field(strict=True, gt=0, le=LIMIT, description="Minor units")]
+Method = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$"), Field(examples=["mobile"])]
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc), Field(description="RFC 3339 with offset")]
+
+
+class Body(BaseModel):
+    """A request body: unknown fields are refused, since a misspelt optional field would be lost without a word."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Items(Body):
+    """A batch whose items are checked one by one, so that a bad one fails alone."""
+
+    items: Annotated[list[Any], Field(max_length=1_000, description="At most 1,000, each as the single call takes it")]
+
+
+class ItemResult(BaseModel):
+    """What became of one item of a batch: the status and the answer that it alone would have got."""
+
+    index: int
+    status: int
+    id: str | None = None
+    problem: dict[str, Any] | None = None
+
+
+class Results(BaseModel):
+    """One result per item, in the order given."""
+
+    results: list[ItemResult]

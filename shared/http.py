@@ -1,0 +1,259 @@
+"""The HTTP edge that all services share: problems for every error, limits, request ids, security headers, metrics."""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import unquote
+
+import asyncpg
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from shared import telemetry
+from shared.auth import Unauthorized, Verifier
+from shared.db import is_transient
+from shared.errors import DomainError, Unavailable
+from shared.ids import new_id
+from shared.log import logger
+
+Scope = MutableMapping[str, Any]
+ASGIMessage = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[ASGIMessage]]
+Send = Callable[[ASGIMessage], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+log = logger(__name__)
+
+BODY_LIMIT_BYTES = 2 * 1024 * 1024
+BODY_TIME_LIMIT_S = 10.0
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+PROBLEM = "application/problem+json"
+SECURITY_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+]
+
+
+class FieldError(BaseModel):
+    """One field at fault."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str | None = None
+    errors: list[FieldError] | None = None
+    request_id: str | None = None
+
+
+_EXAMPLE = {
+    "type": "urn:takings:problem:not-found",
+    "title": "Not found",
+    "status": 404,
+    "detail": "There is no such payment.",
+    "request_id": "0190f2c4-7a51-7c3e-9b7a-3f6f0e6d2a11",
+}
+_MEANINGS = {
+    400: "The body cannot be read",
+    401: "No token, or none that is accepted",
+    403: "The caller may not do this",
+    404: "No such thing for this caller",
+    409: "It contradicts what is there",
+    413: "The body is too large",
+    422: "A field is not valid",
+    500: "Something unexpected; the request id finds it in the log",
+    503: "Try again after Retry-After",
+}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "model": Problem, "content": {PROBLEM: {"example": {**_EXAMPLE, "status": status}}}}
+    for status, text in _MEANINGS.items()
+}
+
+
+class BodyTooLarge(HTTPException):
+    """More bytes than the route takes."""
+
+    def __init__(self) -> None:
+        """Answers 413."""
+        super().__init__(413, f"The body is larger than {BODY_LIMIT_BYTES} bytes.")
+
+
+class BodyTooSlow(HTTPException):
+    """The body did not arrive in time."""
+
+    def __init__(self) -> None:
+        """Answers 408."""
+        super().__init__(408, f"The body did not arrive within {BODY_TIME_LIMIT_S:.0f} s.")
+
+
+def create_api(name: str, *, summary: str, verifier: Verifier) -> FastAPI:
+    """A FastAPI application with our errors, its description at /openapi.json and nothing else in it yet."""
+    api = FastAPI(
+        title=f"Takings {name}",
+        summary=summary,
+        version="1",
+        responses=PROBLEMS,
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    api.state.verifier = verifier
+    for kind in (DomainError, RequestValidationError, HTTPException, Exception):
+        api.add_exception_handler(kind, _answer_error)
+    return api
+
+
+async def _answer_error(request: Request, error: Exception) -> JSONResponse:
+    return problem_response(error, request.scope.get("takings.request_id", ""))
+
+
+def problem_response(error: Exception, request_id: str) -> JSONResponse:
+    """The answer to `error`: its problem details, never more than the caller should know."""
+    status, body = _problem(error)
+    headers = {}
+    if status == 503:
+        headers["retry-after"] = str(getattr(error, "retry_after_s", Unavailable.retry_after_s))
+    if isinstance(error, Unauthorized):
+        headers["www-authenticate"] = "Bearer"
+    if isinstance(error, HTTPException) and error.headers:
+        headers.update(error.headers)  # Allow of a 405
+    if status >= 500:
+        log.error("request failed", status=status, error=repr(error), exc_info=error if status == 500 else None)
+    return JSONResponse({**body, "request_id": request_id}, status, headers, media_type=PROBLEM)
+
+
+def _problem(error: Exception) -> tuple[int, dict[str, Any]]:
+    if isinstance(error, DomainError):
+        return error.status, error.problem()
+    if isinstance(error, RequestValidationError):
+        fields = [{"field": _path(e["loc"]), "message": e["msg"]} for e in error.errors()]
+        malformed = any(e["type"] == "json_invalid" for e in error.errors())
+        status, title = (400, "The body is not JSON") if malformed else (422, "The request is not valid")
+        return status, {**_generic(status, title), "errors": fields}
+    if isinstance(error, HTTPException):
+        return error.status_code, {
+            **_generic(error.status_code, "The request was refused"),
+            "detail": str(error.detail),
+        }
+    if is_transient(error) or isinstance(error, asyncpg.TooManyConnectionsError):
+        return 503, Unavailable("The database is not available; nothing was changed.").problem()
+    return 500, _generic(500, "Something went wrong here")
+
+
+def _generic(status: int, title: str) -> dict[str, Any]:
+    return {"type": f"urn:takings:problem:http-{status}", "title": title, "status": status}
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location if part != "body") or "body"
+
+
+class Edge:
+    """The outermost ASGI application: request id, limits, headers, metrics, and the raw webhook route before FastAPI."""
+
+    def __init__(self, api: FastAPI, *, webhooks: ASGIApp | None = None, body_limit: int = BODY_LIMIT_BYTES) -> None:
+        self._api = api
+        self._webhooks = webhooks
+        self._body_limit = body_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._api(scope, receive, send)
+            return
+        call = _Call(scope, receive, send, self._body_limit)
+        to_webhooks = self._webhooks is not None and scope["path"].startswith("/api/v1/webhooks/")
+        app: Any = self._webhooks if to_webhooks else self._api
+        with telemetry.span(f"{scope['method']} {'webhook' if to_webhooks else 'api'}", call.trace_headers()):
+            try:
+                await app(scope, call.receive, call.send)
+            except Exception as error:  # noqa: BLE001 - the caller gets a problem, whatever it was
+                if call.status == 0:
+                    await problem_response(error, call.request_id)(scope, call.receive, call.send)
+        call.measure("/api/v1/webhooks" if to_webhooks else None)
+
+
+class _Call:
+    """One request on its way in and out."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, body_limit: int) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self._left = body_limit
+        self._started = time.perf_counter()
+        self._deadline = self._started + BODY_TIME_LIMIT_S
+        self._complete = False
+        self.status = 0
+        headers = dict(scope["headers"])
+        given = unquote(headers.get(b"x-request-id", b"").decode("latin-1"))
+        self.request_id = given if REQUEST_ID.fullmatch(given) else str(new_id())
+        scope["takings.request_id"] = self.request_id
+        length = headers.get(b"content-length", b"0")
+        self._too_long = not length.isdigit() or int(length) > body_limit
+        self._traceparent = headers.get(b"traceparent")
+        structlog.contextvars.bind_contextvars(request_id=self.request_id)
+
+    def trace_headers(self) -> dict[str, str] | None:
+        return {"traceparent": self._traceparent.decode("latin-1")} if self._traceparent else None
+
+    async def receive(self) -> ASGIMessage:
+        if self._complete:
+            return await self._receive()
+        if self._too_long:
+            raise BodyTooLarge
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.0, self._deadline - time.perf_counter()))
+        except TimeoutError:
+            raise BodyTooSlow from None
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise BodyTooLarge
+        self._complete = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: ASGIMessage) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            own = [*SECURITY_HEADERS, (b"x-request-id", self.request_id.encode())]
+            if not self._complete and self.status in {408, 413}:
+                own.append((b"connection", b"close"))  # what is still to come of the body is not read
+            message["headers"] = [*message.get("headers", []), *own]
+        await self._send(message)
+
+    def measure(self, route: str | None) -> None:
+        label = route or getattr(self._scope.get("route"), "path", "unmatched")
+        telemetry.REQUESTS.labels(label, self._scope["method"], str(self.status)).inc()
+        telemetry.REQUEST_SECONDS.labels(label).observe(time.perf_counter() - self._started)
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole body of a raw ASGI request, within the limits of `Edge`."""
+    chunks = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Unavailable("The caller has hung up.")
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+async def answer_json(send: Send, status: int, body: bytes, *, content_type: bytes = b"application/json") -> None:
+    """Answer a raw ASGI request."""
+    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,253 @@
+"""Kafka: the publisher, and the one consumer policy. Nothing is lost, nothing blocks, what cannot be applied is set aside."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.kafka.annotations import KafkaMessage
+from faststream.kafka.message import KafkaAckableMessage
+
+from shared import telemetry
+from shared.db import is_transient
+from shared.events import Decoder, Received, Undecodable
+from shared.log import logger
+
+log = logger(__name__)
+
+SEND_LIMIT_S = 10.0
+BATCH_LIMIT = 500
+PARTITIONS = 4
+BACK_OFF_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+DEAD_LETTER_SUFFIX = ".dlq"
+HEADER_LIMIT = 1_000
+
+Apply = Callable[[Sequence[Received]], Awaitable[None]]
+MissingTenants = Callable[[set[str]], Awaitable[set[str]]]
+
+
+class Message(NamedTuple):
+    """A record to be published."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Publisher:
+    """An idempotent `acks=all` producer that starts when needed and is replaced after a failure."""
+
+    def __init__(self, bootstrap: str, topics: Sequence[str] = ()) -> None:
+        """`topics` are created before the first record is sent, where they are missing."""
+        self._bootstrap = bootstrap
+        self._topics = tuple(topics)
+        self._producer: AIOKafkaProducer | None = None
+        self._lock = asyncio.Lock()
+
+    async def send_all(self, messages: Sequence[Message]) -> bool:
+        """Publish in the order given; False when not all are known to have arrived within the time limit."""
+        try:
+            async with self._lock, asyncio.timeout(SEND_LIMIT_S):
+                if self._producer is None:
+                    self._producer = await self._started()
+                sent = [
+                    await self._producer.send(m.topic, m.value, key=m.key, headers=list(m.headers)) for m in messages
+                ]
+                await asyncio.gather(*sent)
+        except (KafkaError, OSError, TimeoutError) as error:
+            log.warning("could not publish", error=repr(error), messages=len(messages))
+            await self.close()
+            return False
+        return True
+
+    async def _started(self) -> AIOKafkaProducer:
+        await ensure_topics(self._bootstrap, self._topics)
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap, acks="all", enable_idempotence=True, request_timeout_ms=5_000
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        return producer
+
+    async def close(self) -> None:
+        """Let go of the producer; what it still holds is sent again by whoever has it in a table."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            try:
+                await asyncio.wait_for(producer.stop(), 1)
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.warning("producer did not stop cleanly", error=repr(error))
+
+
+async def ensure_topics(bootstrap: str, topics: Sequence[str], *, replication: int = 1) -> None:
+    """Create `topics` and their dead-letter topics where they are missing. Raises KafkaError, OSError."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5_000)
+    await admin.start()
+    try:
+        for name in (*topics, *(topic + DEAD_LETTER_SUFFIX for topic in topics)):
+            try:
+                await admin.create_topics([NewTopic(name, PARTITIONS, replication)])
+            except TopicAlreadyExistsError:
+                continue
+    finally:
+        await admin.close()
+
+
+class Consumer:
+    """Applies the events of `topics` in batches: offsets are committed after the database, and only then."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        *,
+        topics: Sequence[str],
+        group_id: str,
+        decoder: Decoder,
+        apply: Apply,
+        missing_tenants: MissingTenants,
+        publisher: Publisher,
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._topics = tuple(topics)
+        self._decode = decoder.decode
+        self._apply = apply
+        self._missing_tenants = missing_tenants
+        self._publisher = publisher
+        self._broker = KafkaBroker(bootstrap, logger=None)
+        self._subscriber = self._broker.subscriber(
+            *topics,
+            batch=True,
+            group_id=group_id,
+            auto_offset_reset="earliest",
+            max_records=BATCH_LIMIT,
+            ack_policy=AckPolicy.NACK_ON_ERROR,  # a net only: `_handle` does not raise
+            parser=self._parse,
+            decoder=_leave_undecoded,
+        )
+        self._subscriber(self._on_batch)
+
+    async def run(self) -> None:
+        """Consume until cancelled; a broker that is down at the start is tried again for as long as it lasts."""
+        try:
+            while not await self._started():
+                await asyncio.sleep(1)
+            while True:
+                await self._measure_lag()
+                await asyncio.sleep(2)
+        finally:
+            await self._broker.stop()
+
+    async def _started(self) -> bool:
+        try:
+            await ensure_topics(self._bootstrap, self._topics)
+            await self._broker.start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            log.warning("broker not reached", error=repr(error))
+            await self._broker.stop()
+            return False
+        return True
+
+    async def _parse(self, records: tuple[ConsumerRecord, ...]) -> KafkaAckableMessage:
+        # FastStream's own parser decodes headers, and one that is not UTF-8 would make the batch fail for ever.
+        consumer: Any = self._subscriber.consumer
+        return KafkaAckableMessage(body=b"", raw_message=records, headers={}, consumer=consumer)
+
+    async def _on_batch(self, message: KafkaMessage) -> None:
+        raw = message.raw_message
+        await self.handle(raw if isinstance(raw, tuple) else (raw,))
+
+    async def handle(self, records: Sequence[ConsumerRecord]) -> None:
+        """Give every record its effect, or set it aside with a reason; returns when both are safe."""
+        dead: list[tuple[ConsumerRecord, str]] = []
+        live: list[tuple[ConsumerRecord, Received]] = []
+        for record in records:
+            try:
+                event = self._decode(record.value)
+            except Undecodable as error:
+                dead.append((record, f"undecodable: {error}"))
+                continue
+            if event is not None:
+                live.append((record, event))
+        unknown = await self._through_outages(self._missing_tenants, {event.tenant_id for _, event in live})
+        dead += [(record, "unknown tenant") for record, event in live if event.tenant_id in unknown]
+        await self._apply_or_isolate([pair for pair in live if pair[1].tenant_id not in unknown], dead)
+        await self._set_aside(dead)
+        for record, _ in live:
+            telemetry.CONSUMED.labels(record.topic).inc()
+
+    async def _apply_or_isolate(
+        self, live: Sequence[tuple[ConsumerRecord, Received]], dead: list[tuple[ConsumerRecord, str]]
+    ) -> None:
+        if not live:
+            return
+        try:
+            with telemetry.span("consume", _carrier(live[0][1])):
+                await self._through_outages(self._apply, [event for _, event in live])
+        except Exception as error:
+            if len(live) == 1:
+                log.error("event set aside", event_id=str(live[0][1].id), error=repr(error), exc_info=error)
+                dead.append((live[0][0], f"not applicable: {error!r}"))
+                return
+            middle = len(live) // 2
+            await self._apply_or_isolate(live[:middle], dead)
+            await self._apply_or_isolate(live[middle:], dead)
+
+    async def _through_outages(self, call: Callable[[Any], Awaitable[Any]], argument: Any) -> Any:
+        attempt = 0
+        while True:
+            try:
+                return await call(argument)
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                log.warning("will try again", error=repr(error), attempt=attempt)
+                await asyncio.sleep(BACK_OFF_S[min(attempt, len(BACK_OFF_S) - 1)])
+                attempt += 1
+
+    async def _set_aside(self, dead: Sequence[tuple[ConsumerRecord, str]]) -> None:
+        letters = [dead_letter(record, reason) for record, reason in dead]
+        while letters and not await self._publisher.send_all(letters):
+            await asyncio.sleep(1)
+        for record, reason in dead:
+            telemetry.DEAD_LETTERS.labels(record.topic).inc()
+            log.warning("dead letter", topic=record.topic, offset=record.offset, reason=reason[:HEADER_LIMIT])
+
+    async def _measure_lag(self) -> None:
+        consumer: AIOKafkaConsumer | None = self._subscriber.consumer
+        if consumer is None:
+            return
+        for partition in consumer.assignment():
+            end = consumer.highwater(partition)
+            try:
+                position = await asyncio.wait_for(consumer.position(partition), 1)
+            except (KafkaError, TimeoutError):
+                continue  # being assigned or revoked just now
+            if end is not None:
+                telemetry.CONSUMER_LAG.labels(partition.topic, str(partition.partition)).set(max(0, end - position))
+
+
+def dead_letter(record: ConsumerRecord, reason: str) -> Message:
+    """`record` as it came, for its dead-letter topic, with why and from where in the headers."""
+    headers = (
+        ("reason", reason[:HEADER_LIMIT].encode(errors="replace")),
+        ("source-topic", record.topic.encode()),
+        ("source-partition", str(record.partition).encode()),
+        ("source-offset", str(record.offset).encode()),
+    )
+    return Message(record.topic + DEAD_LETTER_SUFFIX, record.key, record.value, headers)
+
+
+async def _leave_undecoded(_message: Any) -> bytes:
+    return b""
+
+
+def _carrier(event: Received) -> dict[str, str]:
+    return {"traceparent": event.traceparent} if event.traceparent else {}

@@ -1,0 +1,148 @@
+"""The outbox: events written in the transaction of their effect, and the relay that publishes them in order.
+
+Ids are given out before commit, so "all above the last id" would lose the row of a slow transaction: rows are marked when
+published instead. The events of one key are inserted while its aggregate's row is locked, so their ids follow their commits.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import asyncpg
+
+from shared import telemetry
+from shared.db import CALL_LIMIT_S, Connection
+from shared.events import Event, encode
+from shared.ids import new_id
+from shared.kafka import Message, Publisher
+from shared.log import logger
+
+log = logger(__name__)
+
+RELAY_LOCK = 7_041_776  # any number, the same for all relays of one database
+BATCH_LIMIT = 1_000
+IDLE_POLL_S = 0.02
+TAKE_OVER_POLL_S = 1.0
+FAILURE_PAUSE_S = 0.5
+
+ADD = """
+INSERT INTO outbox (tenant_id, event_id, topic, key, event, created_at)
+SELECT tenant_id, event_id, topic, key, event, $6
+FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::json[])
+     WITH ORDINALITY AS row (tenant_id, event_id, topic, key, event, position)
+ORDER BY position
+"""
+TAKE_LOCK = "SELECT pg_try_advisory_lock($1)"
+UNPUBLISHED = """
+SELECT tenant_id, id, topic, key, event::text AS event, created_at
+FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT $1
+"""
+MARK = """
+UPDATE outbox SET published_at = $3
+FROM unnest($1::text[], $2::bigint[]) AS done (tenant_id, id)
+WHERE outbox.tenant_id = done.tenant_id AND outbox.id = done.id
+"""
+BACKLOG = """
+SELECT count(*) AS events, coalesce(extract(epoch FROM $1 - min(created_at)), 0)::float8 AS oldest_s
+FROM outbox WHERE published_at IS NULL
+"""
+
+
+class Outgoing(NamedTuple):
+    """An event of a tenant about the aggregate `key`, which is also its subject."""
+
+    tenant_id: str
+    key: str
+    event: Event
+
+
+class NoTransaction(RuntimeError):
+    """An event outside a transaction would be published whether or not its effect is committed."""
+
+
+async def add(conn: Connection, service: str, outgoing: Sequence[Outgoing], *, now: datetime) -> None:
+    """Write `outgoing` in the order given, in the open transaction of their effect. Raises NoTransaction."""
+    if not conn.is_in_transaction():
+        raise NoTransaction("outbox.add needs the transaction of the effect")
+    if not outgoing:
+        return
+    ids = [new_id() for _ in outgoing]
+    trace = telemetry.traceparent()
+    texts = [
+        encode(o.event, event_id=i, service=service, subject=o.key, time=now, tenant_id=o.tenant_id, traceparent=trace)
+        for i, o in zip(ids, outgoing, strict=True)
+    ]
+    await conn.execute(
+        ADD,
+        [o.tenant_id for o in outgoing],
+        ids,
+        [o.event.TOPIC for o in outgoing],
+        [o.key for o in outgoing],
+        texts,
+        now,
+    )
+
+
+@dataclass(slots=True)
+class Relay:
+    """Publishes a database's outbox; of all that run, the one that holds the advisory lock."""
+
+    dsn: str  # of the system role, which sees the outbox of all tenants
+    publisher: Publisher
+    wake: asyncio.Event  # set after a commit in this process; other processes' rows are found by polling
+
+    async def run(self) -> None:
+        """Publish for ever, through lost connections and a broker that is down."""
+        while True:
+            try:
+                await self._hold_lock_and_publish()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+                log.warning("relay lost its database", error=repr(error))
+                await asyncio.sleep(FAILURE_PAUSE_S)
+
+    async def _hold_lock_and_publish(self) -> None:
+        # The lock, the reading and the marking share a connection: a relay that has lost its lock cannot mark.
+        # The server notices within seconds when this host is gone and lets the next relay in.
+        keepalives = {"tcp_keepalives_idle": "2", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "2"}
+        conn = await asyncpg.connect(
+            self.dsn,
+            timeout=CALL_LIMIT_S,
+            command_timeout=CALL_LIMIT_S,
+            server_settings={"application_name": "relay", **keepalives},
+        )
+        try:
+            while not await conn.fetchval(TAKE_LOCK, RELAY_LOCK):
+                await asyncio.sleep(TAKE_OVER_POLL_S)
+            while True:
+                await self._publish_until_empty(conn)
+                await self._idle()
+        finally:
+            conn.terminate()
+
+    async def _publish_until_empty(self, conn: Connection) -> None:
+        while rows := await conn.fetch(UNPUBLISHED, BATCH_LIMIT):
+            messages = [Message(row["topic"], row["key"].encode(), row["event"].encode()) for row in rows]
+            if not await self.publisher.send_all(messages):
+                # Which of them arrived is unknown: all are sent again, and readers know events that they have seen.
+                await asyncio.sleep(FAILURE_PAUSE_S)
+                continue
+            await conn.execute(MARK, [r["tenant_id"] for r in rows], [r["id"] for r in rows], datetime.now(UTC))
+            for row in rows:
+                telemetry.PUBLISHED.labels(row["topic"]).inc()
+
+    async def _idle(self) -> None:
+        try:
+            await asyncio.wait_for(self.wake.wait(), IDLE_POLL_S)
+        except TimeoutError:
+            return
+        self.wake.clear()
+
+
+async def measure_backlog(conn: Connection, *, now: datetime) -> None:
+    """Set the metrics of what is not yet published; `conn` is the system role's."""
+    row = await conn.fetchrow(BACKLOG, now)
+    if row is not None:
+        telemetry.OUTBOX_BACKLOG.set(row["events"])
+        telemetry.OUTBOX_AGE.set(row["oldest_s"])

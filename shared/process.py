@@ -1,0 +1,189 @@
+"""One service as a process: its HTTP edge, its background tasks, its health, and an orderly end."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import uvicorn
+import uvloop
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from shared import idempotency, outbox, telemetry
+from shared.auth import Keys, Verifier, public
+from shared.db import Database, UnsafeServer
+from shared.http import ASGIApp, create_api
+from shared.kafka import Publisher
+from shared.log import configure, logger
+from shared.migrations import upgrade
+from shared.settings import MigrationSettings, ServiceSettings, read_settings
+
+log = logger(__name__)
+
+Role = Literal["all", "api", "worker"]
+Task = Callable[[], Awaitable[None]]
+PAUSE_S = 0.5
+LONGEST_PAUSE_S = 5.0
+STOP_LIMIT_S = 3.0
+OBSERVE_EVERY_S = 2.0
+FORGET_EVERY_S = 600.0
+
+
+@dataclass(slots=True)
+class Service:
+    """What a service's composition root has put together."""
+
+    name: str
+    api: FastAPI
+    app: ASGIApp  # the API inside its edge
+    db: Database
+    system_db: Database
+    publisher: Publisher
+    tasks: dict[str, Task] = field(default_factory=dict)
+
+
+def foundation(name: str, summary: str, settings: ServiceSettings, *, publishes: Sequence[str] = ()) -> Service:
+    """The parts that every service has: API with health and metrics, its two databases, publisher. `app` is to be set."""
+    keys = Keys(pem=settings.auth_public_key, jwks_url=settings.auth_jwks_url)
+    verifier = Verifier(keys, settings.auth_issuer, settings.auth_audience)
+    api = create_api(name, summary=summary, verifier=verifier)
+    db = Database(settings.database_url.get_secret_value(), name, settings.pool_size)
+    system_db = Database(settings.system_database_url.get_secret_value(), f"{name} system", 2)
+    service = Service(name, api, api, db, system_db, Publisher(settings.kafka_bootstrap, publishes))
+    _add_health(api, db)
+    return service
+
+
+def _add_health(api: FastAPI, db: Database) -> None:
+    @api.get("/health/live", tags=["operations"], dependencies=[public])
+    async def live() -> dict[str, str]:
+        """The process runs."""
+        return {"status": "ok"}
+
+    @api.get("/health/ready", tags=["operations"], dependencies=[public])
+    async def ready(response: Response) -> dict[str, Any]:
+        """The database answers; a broker that is down delays events but refuses no one."""
+        try:
+            async with asyncio.timeout(2), db.transaction() as conn:
+                await conn.fetchval("SELECT 1")
+        except Exception as error:  # noqa: BLE001 - any failure is the answer
+            response.status_code = 503
+            return {"status": "unavailable", "database": type(error).__name__}
+        return {"status": "ok", "database": "ok"}
+
+    @api.get("/metrics", tags=["operations"], dependencies=[public], response_class=Response)
+    async def metrics() -> Response:
+        """Prometheus metrics."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def main(package: str, kind: type[ServiceSettings], build: Callable[[Any, Role], Service]) -> None:
+    """`python -m services.<name> [all|api|worker|migrate]`."""
+    role: Any = sys.argv[1] if len(sys.argv) > 1 else "all"
+    name = package.rpartition(".")[2]
+    if role == "migrate":
+        prefix = kind.model_config.get("env_prefix", "")
+        upgrade(package, str(read_settings(MigrationSettings, prefix).owner_database_url))
+        return
+    if role not in {"all", "api", "worker"}:
+        sys.exit(f"usage: python -m {package} [all|api|worker|migrate]")
+    settings = read_settings(kind, kind.model_config.get("env_prefix", ""))
+    configure(name, settings.log_level)
+    telemetry.configure_traces(name, settings.otlp_endpoint)
+    uvloop.run(_serve(build(settings, role), settings))
+
+
+async def _serve(service: Service, settings: ServiceSettings) -> None:
+    if not settings.unsafe_durability_for_tests:
+        await _refuse_unsafe_server(service.db)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            service.app,
+            host=settings.http_host,
+            port=settings.http_port,
+            http="httptools",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=65,
+            timeout_graceful_shutdown=2,
+            backlog=1024,
+        )
+    )
+    background = [asyncio.create_task(keep_running(name, task), name=name) for name, task in service.tasks.items()]
+    log.info("started", tasks=sorted(service.tasks), port=settings.http_port)
+    try:
+        await server.serve()
+    finally:
+        await stop(service, background)
+        log.info("stopped")
+
+
+async def _refuse_unsafe_server(db: Database) -> None:
+    while True:
+        try:
+            await db.refuse_unsafe_server()
+        except UnsafeServer as error:
+            sys.exit(f"cannot start: {error}")
+        except Exception as error:  # noqa: BLE001 - not reachable yet; nothing is acknowledged before it is checked
+            log.warning("database not reached", error=repr(error))
+            await asyncio.sleep(PAUSE_S)
+        else:
+            return
+
+
+async def stop(service: Service, background: list[asyncio.Task[None]]) -> None:
+    """End the background tasks, then let go of what they used."""
+    for task in background:
+        task.cancel()
+    if background:
+        await asyncio.wait(background, timeout=STOP_LIMIT_S)
+    await service.publisher.close()
+    await service.db.close()
+    await service.system_db.close()
+
+
+async def keep_running(name: str, task: Task) -> None:
+    """Run `task`, which never ends by itself, again and again with growing pauses when it fails."""
+    pause_s = PAUSE_S
+    while True:
+        try:
+            await task()
+        except Exception as error:
+            log.error("task failed, starting it again", task=name, error=repr(error), exc_info=error)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def every(seconds: float, call: Callable[[], Awaitable[None]]) -> Task:
+    """A task that makes `call` now and then every `seconds`."""
+
+    async def run() -> None:
+        while True:
+            await call()
+            await asyncio.sleep(seconds)
+
+    return run
+
+
+def outbox_tasks(service: Service, settings: ServiceSettings, wake: asyncio.Event) -> dict[str, Task]:
+    """The relay of the service's outbox, its metrics, and the forgetting of old idempotency keys."""
+    relay = outbox.Relay(settings.system_database_url.get_secret_value(), service.publisher, wake)
+
+    async def observe() -> None:
+        async with service.system_db.transaction() as conn:
+            await outbox.measure_backlog(conn, now=datetime.now(UTC))
+
+    async def forget() -> None:
+        async with service.system_db.transaction() as conn:
+            await conn.execute(idempotency.FORGET, datetime.now(UTC) - timedelta(days=idempotency.KEEP_FOR_DAYS))
+
+    return {
+        "relay": relay.run,
+        "observe-outbox": every(OBSERVE_EVERY_S, observe),
+        "forget-keys": every(FORGET_EVERY_S, forget),
+    }

@@ -1,0 +1,110 @@
+"""The DDL of the tables that several services have, for their migrations.
+
+Migrations are history: a function here is never edited once released; a change is a new function.
+"""
+
+VISIBLE = "tenant_id = ANY ((SELECT string_to_array(current_setting('app.tenant', true), ','))::text[])"
+
+
+def protect(table: str, service: str, *, grants: str = "SELECT, INSERT, UPDATE") -> str:
+    """Row-level security on `table`, also for its owner, and the application role's rights."""
+    return f"""
+    ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
+    CREATE POLICY tenant ON {table} USING ({VISIBLE}) WITH CHECK ({VISIBLE});
+    GRANT {grants} ON {table} TO {service}_app;
+    """
+
+
+def across_tenants(table: str, service: str, *, grants: str) -> str:
+    """Let the service's system role, which only its relay and sweeps use, see `table` of all tenants with just `grants`."""
+    return f"""
+    CREATE POLICY system ON {table} TO {service}_system USING (true) WITH CHECK (true);
+    GRANT {grants} ON {table} TO {service}_system;
+    """
+
+
+def tenants(service: str) -> str:
+    """The tenants (payments) or a service's copy of them."""
+    return f"""
+    CREATE TABLE tenants (
+        tenant_id  text PRIMARY KEY,
+        name       text NOT NULL,
+        time_zone  text NOT NULL,
+        currency   text NOT NULL CHECK (currency ~ '^[A-Z]{{3}}$'),
+        version    bigint NOT NULL,
+        updated_at timestamptz NOT NULL
+    );
+    {protect("tenants", service)}
+    """
+
+
+def outbox(service: str) -> str:
+    """Events written in the transaction of their effect; the rows stay as the service's event log."""
+    return f"""
+    CREATE TABLE outbox (
+        tenant_id    text NOT NULL,
+        id           bigint GENERATED ALWAYS AS IDENTITY,
+        event_id     uuid NOT NULL,
+        topic        text NOT NULL,
+        key          text NOT NULL,
+        event        json NOT NULL,
+        created_at   timestamptz NOT NULL,
+        published_at timestamptz,
+        PRIMARY KEY (tenant_id, id)
+    );
+    CREATE INDEX outbox_unpublished ON outbox (id) WHERE published_at IS NULL;
+    {protect("outbox", service, grants="SELECT, INSERT")}
+    {across_tenants("outbox", service, grants="SELECT, UPDATE (published_at)")}
+    """
+
+
+def inbox(service: str) -> str:
+    """Event ids that have had their effect."""
+    return f"""
+    CREATE TABLE inbox (
+        tenant_id  text NOT NULL,
+        event_id   uuid NOT NULL,
+        claimed_at timestamptz NOT NULL,
+        PRIMARY KEY (tenant_id, event_id)
+    );
+    {protect("inbox", service, grants="SELECT, INSERT")}
+    """
+
+
+def idempotency_keys(service: str) -> str:
+    """First answers to requests that carried an Idempotency-Key."""
+    return f"""
+    CREATE TABLE idempotency_keys (
+        tenant_id    text NOT NULL,
+        key          text NOT NULL,
+        request_hash bytea NOT NULL,
+        status       integer,
+        body         bytea,
+        created_at   timestamptz NOT NULL,
+        PRIMARY KEY (tenant_id, key)
+    );
+    CREATE INDEX idempotency_keys_age ON idempotency_keys (created_at);
+    {protect("idempotency_keys", service)}
+    {across_tenants("idempotency_keys", service, grants="SELECT (created_at), DELETE")}
+    """
+
+
+def audit(service: str) -> str:
+    """Who changed money or a rule, when, from which request; rows are only ever added."""
+    return f"""
+    CREATE TABLE audit (
+        tenant_id  text NOT NULL,
+        audit_id   uuid NOT NULL,
+        at         timestamptz NOT NULL,
+        actor      text NOT NULL,
+        request_id text,
+        action     text NOT NULL,
+        subject    text NOT NULL,
+        before     jsonb,
+        after      jsonb,
+        PRIMARY KEY (tenant_id, audit_id)
+    );
+    CREATE INDEX audit_subject ON audit (tenant_id, subject, at);
+    {protect("audit", service, grants="SELECT, INSERT")}
+    """

@@ -1,0 +1,100 @@
+"""Each service's copy of the tenants, kept from `tenant-configured`; an event waits a bounded time for its tenant."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from shared.db import Connection, Database
+from shared.errors import Forbidden
+from shared.events import Decoder, Received
+from shared.events.tenants import TenantConfigured
+
+KEEP = """
+INSERT INTO tenants (tenant_id, name, time_zone, currency, version, updated_at)
+SELECT DISTINCT ON (tenant_id) tenant_id, name, time_zone, currency, version, $6::timestamptz
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[]) AS t (tenant_id, name, time_zone, currency, version)
+ORDER BY tenant_id, version DESC
+ON CONFLICT (tenant_id) DO UPDATE
+SET name = excluded.name, time_zone = excluded.time_zone, currency = excluded.currency,
+    version = excluded.version, updated_at = excluded.updated_at
+WHERE tenants.version < excluded.version
+"""
+KNOWN = "SELECT tenant_id FROM tenants WHERE tenant_id = ANY ($1)"
+ONE = "SELECT tenant_id, time_zone, currency FROM tenants WHERE tenant_id = $1"
+ZONES = "SELECT tenant_id, time_zone FROM tenants WHERE tenant_id = ANY ($1)"
+POLL_S = 0.1
+GIVEN_UP_FOR_S = 60.0
+
+DECODER = Decoder([TenantConfigured])
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """What a service needs to know of a tenant."""
+
+    tenant_id: str
+    zone: ZoneInfo
+    currency: str
+
+
+async def find(conn: Connection, tenant_id: str) -> Tenant:
+    """The tenant. Raises Forbidden when there is none of that id (yet)."""
+    row = await conn.fetchrow(ONE, tenant_id)
+    if row is None:
+        raise Forbidden("This tenant is not known here (yet).")
+    return Tenant(row["tenant_id"], ZoneInfo(row["time_zone"]), row["currency"])
+
+
+async def zones(conn: Connection, tenant_ids: set[str]) -> dict[str, ZoneInfo]:
+    """The time zones in which the tenants' days are cut."""
+    return {row["tenant_id"]: ZoneInfo(row["time_zone"]) for row in await conn.fetch(ZONES, sorted(tenant_ids))}
+
+
+class TenantCopy:
+    """The copy in `db`: keeps it, and waits for what is missing in it."""
+
+    def __init__(self, db: Database, *, wait_s: float) -> None:
+        self._db = db
+        self._wait_s = wait_s
+        self._known: set[str] = set()
+        self._given_up: dict[str, float] = {}
+
+    async def keep(self, events: Sequence[Received]) -> None:
+        """Apply `tenant-configured` events; the highest version wins."""
+        data = [event.data for event in events]
+        ids = [event.tenant_id for event in events]
+        async with self._db.transaction(*ids) as conn:
+            await conn.execute(
+                KEEP,
+                ids,
+                [d.name for d in data],
+                [d.time_zone for d in data],
+                [d.currency for d in data],
+                [d.version for d in data],
+                datetime.now(UTC),
+            )
+
+    async def missing(self, tenant_ids: set[str]) -> set[str]:
+        """Those that are still unknown after the waiting time; they are not waited for again for a minute."""
+        deadline = time.monotonic() + self._wait_s
+        while unknown := tenant_ids - self._known:
+            async with self._db.transaction(*unknown) as conn:
+                self._known.update(row["tenant_id"] for row in await conn.fetch(KNOWN, sorted(unknown)))
+            now = time.monotonic()
+            unknown -= self._known
+            waiting = {t for t in unknown if now - self._given_up.get(t, float("-inf")) > GIVEN_UP_FOR_S}
+            if not waiting:
+                return unknown
+            if now >= deadline:
+                self._given_up.update(dict.fromkeys(waiting, now))
+                return unknown
+            await asyncio.sleep(POLL_S)
+        return set()
+
+
+async def none_missing(_tenant_ids: set[str]) -> set[str]:
+    """For the consumer of `tenants` itself, whose events bring their tenant."""
+    return set()
