@@ -25,6 +25,14 @@ def exponent(currency: str) -> int:
     return digits
 
 
+def format_amount(amount: int, currency: str) -> str:
+    """`amount` (minor units) for people: "KES 1,250.00", "JPY 500". Raises UnknownCurrency."""
+    digits = exponent(currency)
+    whole, rest = divmod(abs(amount), 10**digits)
+    point = f".{rest:0{digits}d}" if digits else ""
+    return f"{currency} {'-' if amount < 0 else ''}{whole:,}{point}"
+
+
 def commission(amount: int, rate_bp: int) -> int:
     """The commission on `amount` (minor units, >= 0) at `rate_bp` basis points, rounded half up; the payee gets the rest."""
     if amount < 0 or not 0 <= rate_bp <= WHOLE_BP:

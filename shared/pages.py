@@ -82,7 +82,7 @@ def day_range(date_from: date | None, date_to: date | None, zone: ZoneInfo) -> t
     """The instants [from, to) of an inclusive range of days in `zone`; an open end is unbounded. Raises Invalid."""
     if date_from is not None and date_to is not None and date_from > date_to:
         raise Invalid("date_from is after date_to.", field="date_from")
-    start = datetime.combine(date_from, time(), zone) if date_from else DISTANT_PAST
+    start = datetime.combine(date_from, time(), zone) if date_from and date_from > DISTANT_PAST.date() else DISTANT_PAST
     end = (
         datetime.combine(date_to + timedelta(days=1), time(), zone)
         if date_to and date_to < date.max

@@ -16,10 +16,11 @@ from shared import idempotency, outbox, telemetry
 from shared.auth import Keys, Verifier, public
 from shared.db import Database, UnsafeServer
 from shared.http import ASGIApp, create_api
-from shared.kafka import Publisher
+from shared.kafka import Consumer, Publisher
 from shared.log import configure, logger
 from shared.migrations import upgrade
 from shared.settings import MigrationSettings, ServiceSettings, read_settings
+from shared.tenants import DECODER, TenantCopy, none_missing
 
 log = logger(__name__)
 
@@ -187,3 +188,16 @@ def outbox_tasks(service: Service, settings: ServiceSettings, wake: asyncio.Even
         "observe-outbox": every(OBSERVE_EVERY_S, observe),
         "forget-keys": every(FORGET_EVERY_S, forget),
     }
+
+
+def tenants_consumer(service: Service, settings: ServiceSettings, copy: TenantCopy) -> Consumer:
+    """Keeps the service's copy of the tenants."""
+    return Consumer(
+        settings.kafka_bootstrap,
+        topics=["tenants"],
+        group_id=f"{service.name}-tenants",
+        decoder=DECODER,
+        apply=copy.keep,
+        missing_tenants=none_missing,
+        publisher=service.publisher,
+    )

@@ -20,10 +20,12 @@ from deploy.kafka import running_kafka
 from deploy.postgres import running_postgres
 from deploy.tokens import TokenIssuer
 from shared.auth import DEVELOPMENT_ISSUER
+from shared.log import configure
 from shared.migrations import upgrade
 from shared.process import Service, keep_running, stop
 from tests.containers import containers_answer, kafka_container, postgres_container
 
+configure("tests")
 SHARED_FILES = Path(os.environ.get("TAKINGS_SHARED", Path(__file__).parents[2] / "shared"))
 
 
@@ -156,14 +158,16 @@ async def run(database: Any, issuer: TokenIssuer) -> AsyncIterator[Callable[...,
     async with AsyncExitStack() as stack:
 
         async def start(name: str, *, role: str = "api", kafka: str = "127.0.0.1:1", **overrides: str) -> Running:
-            return await stack.enter_async_context(_running(name, await database(name), issuer, role, kafka, overrides))
+            return await stack.enter_async_context(
+                _running(name, await database(name), issuer, role=role, kafka=kafka, overrides=overrides)
+            )
 
         yield start
 
 
 @asynccontextmanager
 async def _running(
-    name: str, urls: ServiceUrls, issuer: TokenIssuer, role: str, kafka: str, overrides: dict[str, str]
+    name: str, urls: ServiceUrls, issuer: TokenIssuer, *, role: str, kafka: str, overrides: dict[str, str]
 ) -> AsyncIterator[Running]:
     module = import_module(f"services.{name}.__main__")
     settings = module.Settings(**{**environment(name, urls, issuer, kafka), **overrides})

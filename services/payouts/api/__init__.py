@@ -1,0 +1,1 @@
+"""HTTP edge of payouts: parse, call one use case, answer."""

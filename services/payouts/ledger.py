@@ -1,0 +1,147 @@
+"""The double-entry ledger: journals that sum to zero, and the wallets that are the sums of their entries."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from services.payouts.models import Account, Entry
+from shared.db import Connection
+from shared.ids import new_id
+
+# A journal's kind and source are claimed once: an event that comes again finds them taken and changes nothing.
+OPEN_JOURNALS = """
+INSERT INTO journals (tenant_id, journal_id, kind, source_id, posted_at)
+SELECT tenant_id, journal_id, kind, source_id, $5
+FROM unnest($1::text[], $2::uuid[], $3::text[], $4::uuid[]) AS j (tenant_id, journal_id, kind, source_id)
+ORDER BY tenant_id, kind, source_id
+ON CONFLICT (tenant_id, kind, source_id) DO NOTHING
+RETURNING tenant_id, kind, source_id, journal_id
+"""
+POST_ENTRIES = """
+INSERT INTO entries (tenant_id, journal_id, line, account, payee_id, currency, amount)
+SELECT tenant_id, journal_id, line, account, payee_id, currency, amount
+FROM unnest($1::text[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::bigint[])
+     AS e (tenant_id, journal_id, line, account, payee_id, currency, amount)
+"""
+EARN = """
+INSERT INTO wallets AS w (tenant_id, payee_id, currency, balance, earned, commission, cash_held)
+SELECT tenant_id, payee_id, currency, balance, earned, commission, cash_held
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+     AS c (tenant_id, payee_id, currency, balance, earned, commission, cash_held)
+ORDER BY tenant_id, payee_id, currency
+ON CONFLICT (tenant_id, payee_id, currency) DO UPDATE
+SET balance = w.balance + excluded.balance, earned = w.earned + excluded.earned,
+    commission = w.commission + excluded.commission, cash_held = w.cash_held + excluded.cash_held
+"""
+LOCK_WALLETS = """
+SELECT FROM wallets JOIN unnest($1::text[], $2::text[], $3::text[]) AS k (tenant_id, payee_id, currency)
+     USING (tenant_id, payee_id, currency)
+ORDER BY tenant_id, payee_id, currency FOR UPDATE OF wallets
+"""
+MOVE = """
+UPDATE wallets AS w SET balance = w.balance + m.balance, locked = w.locked + m.locked, paid = w.paid + m.paid
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[])
+     AS m (tenant_id, payee_id, currency, balance, locked, paid)
+WHERE w.tenant_id = m.tenant_id AND w.payee_id = m.payee_id AND w.currency = m.currency
+"""
+
+JournalKey = tuple[str, str, UUID]  # tenant_id, kind, source_id
+WalletKey = tuple[str, str, str]  # tenant_id, payee_id, currency
+
+
+@dataclass(slots=True)
+class Earned:
+    """What earnings add to a wallet."""
+
+    balance: int = 0
+    earned: int = 0
+    commission: int = 0
+    cash_held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Money of a payee that moves from one of the payee's accounts to another, because of a payout."""
+
+    tenant_id: str
+    payout_id: UUID
+    payee_id: str
+    currency: str
+    amount: int
+
+
+async def open_journals(conn: Connection, keys: Iterable[JournalKey], *, now: datetime) -> dict[JournalKey, UUID]:
+    """Claim the journals `keys`; those that were not there yet, with their ids."""
+    wanted = sorted(set(keys))
+    rows = await conn.fetch(
+        OPEN_JOURNALS,
+        [k[0] for k in wanted],
+        [new_id() for _ in wanted],
+        [k[1] for k in wanted],
+        [k[2] for k in wanted],
+        now,
+    )
+    return {(row["tenant_id"], row["kind"], row["source_id"]): row["journal_id"] for row in rows}
+
+
+async def post(conn: Connection, entries: Sequence[Entry]) -> None:
+    """Post whole journals, in one statement, which checks that they balance."""
+    if not entries:
+        return
+    lines: defaultdict[UUID, int] = defaultdict(int)
+    numbers = []
+    for entry in entries:
+        lines[entry.journal_id] += 1
+        numbers.append(lines[entry.journal_id])
+    await conn.execute(
+        POST_ENTRIES,
+        [e.tenant_id for e in entries],
+        [e.journal_id for e in entries],
+        numbers,
+        [e.account for e in entries],
+        [e.payee_id for e in entries],
+        [e.currency for e in entries],
+        [e.amount for e in entries],
+    )
+
+
+async def earn(conn: Connection, earned: Mapping[WalletKey, Earned]) -> None:
+    """Let wallets follow the entries of earnings."""
+    if earned:
+        sums = list(earned.values())
+        await conn.execute(
+            EARN,
+            *_unzipped(earned),
+            [s.balance for s in sums],
+            [s.earned for s in sums],
+            [s.commission for s in sums],
+            [s.cash_held for s in sums],
+        )
+
+
+async def move(
+    conn: Connection, kind: str, moves: Sequence[Move], source: Account, target: Account, *, now: datetime
+) -> None:
+    """Move the money of payouts from `source` to `target`, a journal each; wallets follow."""
+    journals = await open_journals(conn, [(m.tenant_id, kind, m.payout_id) for m in moves], now=now)
+    entries: list[Entry] = []
+    totals: defaultdict[WalletKey, int] = defaultdict(int)
+    for m in moves:
+        journal_id = journals[m.tenant_id, kind, m.payout_id]
+        entries.append(Entry(m.tenant_id, journal_id, source, m.payee_id, m.currency, -m.amount))
+        entries.append(Entry(m.tenant_id, journal_id, target, m.payee_id, m.currency, m.amount))
+        totals[m.tenant_id, m.payee_id, m.currency] += m.amount
+    await post(conn, entries)
+    keys = _unzipped(totals)
+    await conn.execute(LOCK_WALLETS, *keys)
+    changes = [
+        [total * ((account is target) - (account is source)) for total in totals.values()]
+        for account in (Account.WALLET, Account.LOCKED, Account.DISBURSED)
+    ]
+    await conn.execute(MOVE, *keys, *changes)
+
+
+def _unzipped(keys: Iterable[WalletKey]) -> list[list[str]]:
+    return [list(part) for part in zip(*keys, strict=True)]
