@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,8 +27,9 @@ SELECT name FROM pg_settings
 WHERE (name IN ('fsync', 'full_page_writes', 'data_checksums') AND setting <> 'on')
    OR (name = 'synchronous_commit' AND setting NOT IN ('on', 'remote_apply'))
 """
-# SQLSTATE classes: connection, transaction rollback, resources (disk full), operator intervention, system error
-TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
+# What lies in the server, not in the statement: connection, read-only after a failover, roles and passwords being changed,
+# a database that is away or closed or locked, rollback, resources (disk full), operator intervention, system error.
+TRANSIENT_STATES = ("08", "25006", "28", "3D", "40", "53", "55", "57", "58")  # SQLSTATEs, or how they begin
 
 
 class ConcurrentWrite(Exception):
@@ -46,7 +47,7 @@ class UnsafeServer(Exception):
 def is_transient(error: BaseException) -> bool:
     """Whether the same call may succeed later, unchanged."""
     if isinstance(error, asyncpg.PostgresError):
-        return str(getattr(error, "sqlstate", "") or "").startswith(TRANSIENT_CLASSES)
+        return str(getattr(error, "sqlstate", "") or "").startswith(TRANSIENT_STATES)
     return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError | ConcurrentWrite | Unavailable)
 
 
@@ -54,7 +55,7 @@ def is_transient(error: BaseException) -> bool:
 class Database:
     """One database through one role. Nothing is connected before it is needed, so a server that is down stops no start."""
 
-    dsn: str
+    dsn: str = field(repr=False)
     application: str
     size: int = 8
     _pool: Pool | None = None
@@ -80,6 +81,17 @@ class Database:
         pool = await self.pool()
         async with pool.acquire(timeout=CALL_LIMIT_S) as conn, conn.transaction():
             await bind_tenants(conn, tenants)
+            yield conn
+
+    @asynccontextmanager
+    async def snapshot(self, tenant_id: str) -> AsyncIterator[Connection]:
+        """A reading transaction whose statements all see the same moment, so that a report's parts sum to its whole."""
+        pool = await self.pool()
+        async with (
+            pool.acquire(timeout=CALL_LIMIT_S) as conn,
+            conn.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            await bind_tenants(conn, [tenant_id])
             yield conn
 
     async def run(self, call: Callable[[Connection], Awaitable[Result]], *tenants: str) -> Result:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from shared.db import Connection, Database
 from shared.errors import DomainError, Invalid
-from shared.http import PROBLEM
+from shared.problems import PROBLEM
 
 KEEP_FOR_DAYS = 2
 CLAIM = """

@@ -1,12 +1,11 @@
-"""Kafka: the publisher, and the one consumer policy. Nothing is lost, nothing blocks, what cannot be applied is set aside."""
+"""The one consumer policy. Nothing is lost, nothing blocks, what cannot be applied is set aside."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
@@ -16,89 +15,17 @@ from shared import telemetry
 from shared.db import is_transient
 from shared.events import Decoder, Received, Undecodable
 from shared.log import logger
+from shared.publisher import DEAD_LETTER_SUFFIX, Message, Publisher, ensure_topics
 
 log = logger(__name__)
 
-SEND_LIMIT_S = 10.0
 BATCH_LIMIT = 500
-PARTITIONS = 4
 BACK_OFF_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-DEAD_LETTER_SUFFIX = ".dlq"
 HEADER_LIMIT = 1_000
+STOP_LIMIT_S = 2.0  # less than a service has for its end: the group must hear that this member leaves
 
 Apply = Callable[[Sequence[Received]], Awaitable[None]]
 MissingTenants = Callable[[set[str]], Awaitable[set[str]]]
-
-
-class Message(NamedTuple):
-    """A record to be published."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
-
-
-class Publisher:
-    """An idempotent `acks=all` producer that starts when needed and is replaced after a failure."""
-
-    def __init__(self, bootstrap: str, topics: Sequence[str] = ()) -> None:
-        """`topics` are created before the first record is sent, where they are missing."""
-        self._bootstrap = bootstrap
-        self._topics = tuple(topics)
-        self._producer: AIOKafkaProducer | None = None
-        self._lock = asyncio.Lock()
-
-    async def send_all(self, messages: Sequence[Message]) -> bool:
-        """Publish in the order given; False when not all are known to have arrived within the time limit."""
-        try:
-            async with self._lock, asyncio.timeout(SEND_LIMIT_S):
-                if self._producer is None:
-                    self._producer = await self._started()
-                sent = [
-                    await self._producer.send(m.topic, m.value, key=m.key, headers=list(m.headers)) for m in messages
-                ]
-                await asyncio.gather(*sent)
-        except (KafkaError, OSError, TimeoutError) as error:
-            log.warning("could not publish", error=repr(error), messages=len(messages))
-            await self.close()
-            return False
-        return True
-
-    async def _started(self) -> AIOKafkaProducer:
-        await ensure_topics(self._bootstrap, self._topics)
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap, acks="all", enable_idempotence=True, request_timeout_ms=5_000
-        )
-        try:
-            await producer.start()
-        except BaseException:
-            await producer.stop()
-            raise
-        return producer
-
-    async def close(self) -> None:
-        """Let go of the producer; what it still holds is sent again by whoever has it in a table."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            try:
-                await asyncio.wait_for(producer.stop(), 1)
-            except (KafkaError, OSError, TimeoutError) as error:
-                log.warning("producer did not stop cleanly", error=repr(error))
-
-
-async def ensure_topics(bootstrap: str, topics: Sequence[str], *, replication: int = 1) -> None:
-    """Create `topics` and their dead-letter topics where they are missing. Raises KafkaError, OSError."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5_000)
-    await admin.start()
-    try:
-        for name in (*topics, *(topic + DEAD_LETTER_SUFFIX for topic in topics)):
-            try:
-                await admin.create_topics([NewTopic(name, PARTITIONS, replication)])
-            except TopicAlreadyExistsError:
-                continue
-    finally:
-        await admin.close()
 
 
 class Consumer:
@@ -121,7 +48,7 @@ class Consumer:
         self._apply = apply
         self._missing_tenants = missing_tenants
         self._publisher = publisher
-        self._broker = KafkaBroker(bootstrap, logger=None)
+        self._broker = KafkaBroker(bootstrap, logger=None, graceful_timeout=STOP_LIMIT_S)
         self._subscriber = self._broker.subscriber(
             *topics,
             batch=True,
@@ -242,7 +169,10 @@ def dead_letter(record: ConsumerRecord, reason: str) -> Message:
         ("source-partition", str(record.partition).encode()),
         ("source-offset", str(record.offset).encode()),
     )
-    return Message(record.topic + DEAD_LETTER_SUFFIX, record.key, record.value, headers)
+    value = b"" if record.key is None else None  # the client sends no record without both
+    return Message(
+        record.topic + DEAD_LETTER_SUFFIX, record.key, value if record.value is None else record.value, headers
+    )
 
 
 async def _leave_undecoded(_message: Any) -> bytes:

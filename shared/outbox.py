@@ -6,7 +6,7 @@ published instead. The events of one key are inserted while its aggregate's row 
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -16,8 +16,8 @@ from shared import telemetry
 from shared.db import CALL_LIMIT_S, Connection
 from shared.events import Event, encode
 from shared.ids import new_id
-from shared.kafka import Message, Publisher
 from shared.log import logger
+from shared.publisher import Message, Publisher
 
 log = logger(__name__)
 
@@ -89,7 +89,7 @@ async def add(conn: Connection, service: str, outgoing: Sequence[Outgoing], *, n
 class Relay:
     """Publishes a database's outbox; of all that run, the one that holds the advisory lock."""
 
-    dsn: str  # of the system role, which sees the outbox of all tenants
+    dsn: str = field(repr=False)  # of the system role, which sees the outbox of all tenants
     publisher: Publisher
     wake: asyncio.Event  # set after a commit in this process; other processes' rows are found by polling
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,18 +10,21 @@ from typing import Any, Literal
 
 import uvicorn
 import uvloop
-from fastapi import FastAPI, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from fastapi import FastAPI
 
 from shared import idempotency, outbox, telemetry
-from shared.auth import Keys, Verifier, public
+from shared.auth import Keys, Verifier
 from shared.db import Database, UnsafeServer
+from shared.events import Decoder, Event
+from shared.events.tenants import TenantConfigured
+from shared.health import add_health
 from shared.http import ASGIApp, create_api
-from shared.kafka import Consumer, Publisher
+from shared.kafka import Apply, Consumer
 from shared.log import configure, logger
 from shared.migrations import upgrade
+from shared.publisher import Publisher
 from shared.settings import MigrationSettings, ServiceSettings, read_settings
-from shared.tenants import DECODER, TenantCopy, none_missing
+from shared.tenants import TenantCopy, none_missing
 
 log = logger(__name__)
 
@@ -28,6 +32,7 @@ Role = Literal["all", "api", "worker"]
 Task = Callable[[], Awaitable[None]]
 PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
+HEALTHY_AFTER_S = 30.0
 STOP_LIMIT_S = 3.0
 OBSERVE_EVERY_S = 2.0
 FORGET_EVERY_S = 600.0
@@ -54,31 +59,8 @@ def foundation(name: str, summary: str, settings: ServiceSettings, *, publishes:
     db = Database(settings.database_url.get_secret_value(), name, settings.pool_size)
     system_db = Database(settings.system_database_url.get_secret_value(), f"{name} system", 2)
     service = Service(name, api, api, db, system_db, Publisher(settings.kafka_bootstrap, publishes))
-    _add_health(api, db)
+    add_health(api, db)
     return service
-
-
-def _add_health(api: FastAPI, db: Database) -> None:
-    @api.get("/health/live", tags=["operations"], dependencies=[public])
-    async def live() -> dict[str, str]:
-        """The process runs."""
-        return {"status": "ok"}
-
-    @api.get("/health/ready", tags=["operations"], dependencies=[public])
-    async def ready(response: Response) -> dict[str, Any]:
-        """The database answers; a broker that is down delays events but refuses no one."""
-        try:
-            async with asyncio.timeout(2), db.transaction() as conn:
-                await conn.fetchval("SELECT 1")
-        except Exception as error:  # noqa: BLE001 - any failure is the answer
-            response.status_code = 503
-            return {"status": "unavailable", "database": type(error).__name__}
-        return {"status": "ok", "database": "ok"}
-
-    @api.get("/metrics", tags=["operations"], dependencies=[public], response_class=Response)
-    async def metrics() -> Response:
-        """Prometheus metrics."""
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 def main(package: str, kind: type[ServiceSettings], build: Callable[[Any, Role], Service]) -> None:
@@ -152,12 +134,13 @@ async def keep_running(name: str, task: Task) -> None:
     """Run `task`, which never ends by itself, again and again with growing pauses when it fails."""
     pause_s = PAUSE_S
     while True:
+        started = time.monotonic()
         try:
             await task()
         except Exception as error:
             log.error("task failed, starting it again", task=name, error=repr(error), exc_info=error)
+        pause_s = PAUSE_S if time.monotonic() - started > HEALTHY_AFTER_S else min(2 * pause_s, LONGEST_PAUSE_S)
         await asyncio.sleep(pause_s)
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
 def every(seconds: float, call: Callable[[], Awaitable[None]]) -> Task:
@@ -190,14 +173,27 @@ def outbox_tasks(service: Service, settings: ServiceSettings, wake: asyncio.Even
     }
 
 
-def tenants_consumer(service: Service, settings: ServiceSettings, copy: TenantCopy) -> Consumer:
-    """Keeps the service's copy of the tenants."""
-    return Consumer(
+def consumers(
+    service: Service, settings: ServiceSettings, *, events: Sequence[type[Event]], apply: Apply
+) -> dict[str, Task]:
+    """Consume `events` from their topics with `apply`, and keep the copy of the tenants that they wait for."""
+    copy = TenantCopy(service.db, wait_s=settings.tenant_wait_s)
+    own = Consumer(
         settings.kafka_bootstrap,
-        topics=["tenants"],
+        topics=sorted({event.TOPIC for event in events}),
+        group_id=service.name,
+        decoder=Decoder(events),
+        apply=apply,
+        missing_tenants=copy.missing,
+        publisher=service.publisher,
+    )
+    tenants = Consumer(
+        settings.kafka_bootstrap,
+        topics=[TenantConfigured.TOPIC],
         group_id=f"{service.name}-tenants",
-        decoder=DECODER,
+        decoder=Decoder([TenantConfigured]),
         apply=copy.keep,
         missing_tenants=none_missing,
         publisher=service.publisher,
     )
+    return {"consume-events": own.run, "consume-tenants": tenants.run}

@@ -9,8 +9,7 @@ from zoneinfo import ZoneInfo
 
 from shared.db import Connection, Database
 from shared.errors import Forbidden
-from shared.events import Decoder, Received
-from shared.events.tenants import TenantConfigured
+from shared.events import Received
 
 KEEP = """
 INSERT INTO tenants (tenant_id, name, time_zone, currency, version, updated_at)
@@ -27,8 +26,6 @@ ONE = "SELECT tenant_id, time_zone, currency FROM tenants WHERE tenant_id = $1"
 ZONES = "SELECT tenant_id, time_zone FROM tenants WHERE tenant_id = ANY ($1)"
 POLL_S = 0.1
 GIVEN_UP_FOR_S = 60.0
-
-DECODER = Decoder([TenantConfigured])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,19 @@
 """Servers in containers, used by the tests where a Docker engine answers and has, or can get, the images."""
 
+import asyncio
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 
+from deploy.kafka import serves
 from deploy.ports import free_port
+
+# The context managers below end their containers; a reaper would be one more image to have.
+os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 
 POSTGRES_IMAGE = "postgres:18"
 KAFKA_IMAGE = "apache/kafka:4.3.0"
@@ -19,7 +25,8 @@ def containers_answer() -> bool:
     if os.environ.get("TAKINGS_TEST_CONTAINERS") == "0" or shutil.which("docker") is None:
         return False
     return all(
-        subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False, timeout=20).returncode == 0
+        subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False, timeout=20).returncode
+        == 0
         for image in (POSTGRES_IMAGE, KAFKA_IMAGE)
     )
 
@@ -27,7 +34,7 @@ def containers_answer() -> bool:
 @contextmanager
 def postgres_container() -> Iterator[str]:
     """A PostgreSQL server in a container; yields the superuser's URL."""
-    from testcontainers.postgres import PostgresContainer
+    from testcontainers.community.postgres import PostgresContainer
 
     with PostgresContainer(POSTGRES_IMAGE, driver=None) as container:
         yield container.get_connection_url(driver=None).replace("postgresql+psycopg2", "postgresql")
@@ -37,7 +44,6 @@ def postgres_container() -> Iterator[str]:
 def kafka_container() -> Iterator[str]:
     """A KRaft broker in a container that advertises the published port; yields host:port."""
     from testcontainers.core.container import DockerContainer
-    from testcontainers.core.waiting_utils import wait_for_logs
 
     port = free_port()
     settings = {
@@ -59,5 +65,13 @@ def kafka_container() -> Iterator[str]:
     for name, value in settings.items():
         container = container.with_env(name, value)
     with container:
-        wait_for_logs(container, "Kafka Server started|Transition from STARTING to STARTED", timeout=60)
-        yield f"127.0.0.1:{port}"
+        bootstrap = f"127.0.0.1:{port}"
+        with ThreadPoolExecutor(1) as pool:  # works under a running event loop too
+            pool.submit(asyncio.run, _serving(bootstrap)).result()
+        yield bootstrap
+
+
+async def _serving(bootstrap: str) -> None:
+    async with asyncio.timeout(60):
+        while not await serves(bootstrap):
+            await asyncio.sleep(0.2)

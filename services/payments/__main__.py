@@ -8,6 +8,7 @@ from services.payments.api import gateway_accounts as account_routes
 from services.payments.api import payments as payment_routes
 from services.payments.api import requests as request_routes
 from services.payments.api import tenants as tenant_routes
+from services.payments.describe_webhooks import describe_webhooks
 from services.payments.gateway_accounts import Accounts, Vault
 from services.payments.models import Receipt
 from services.payments.record_payments import Recorded, record_payments
@@ -41,6 +42,7 @@ def build(settings: Settings, role: Role) -> Service:
         service.api.include_router(account_routes.router(service.db, vault))
         service.api.include_router(request_routes.router(service.db))
         service.api.include_router(payment_routes.router(service.db))
+        describe_webhooks(service.api)
         webhooks = Webhooks(service.db, Accounts(service.db, vault), gather)
         service.app = Edge(service.api, webhooks=webhooks)
     else:

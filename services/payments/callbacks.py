@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from services.payments.gateway_accounts import GATEWAYS
+from services.payments.gateways.registry import GATEWAYS
 from services.payments.models import Callback, Receipt
 from shared import telemetry
 from shared.db import Connection, Database, is_transient

@@ -2,20 +2,17 @@
 
 import secrets as random
 import time
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from cryptography.fernet import Fernet, MultiFernet
 
-from services.payments.gateways import Gateway
-from services.payments.gateways.standard import StandardGateway
+from services.payments.gateways.registry import GATEWAYS
 from shared import audit
 from shared.db import Connection, Database
 from shared.errors import NotFound
 from shared.ids import new_id
 
-GATEWAYS: Mapping[str, Gateway] = {"standard": StandardGateway()}
 OLD_SECRET_LIVES = timedelta(hours=24)
 CACHE_FOR_S = 0.5  # a new account or secret is known within this time
 CACHE_LIMIT = 10_000

@@ -5,17 +5,19 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from services.payments.callbacks import set_aside
-from services.payments.gateway_accounts import GATEWAYS, Accounts
+from services.payments.gateway_accounts import Accounts
 from services.payments.gateways import BadCallback, BadSignature
+from services.payments.gateways.registry import GATEWAYS
 from services.payments.models import Callback, Receipt
 from services.payments.record_payments import Recorded
 from shared.auth import Unauthorized
 from shared.batch import Gather
 from shared.db import Database, is_transient
 from shared.errors import DomainError, NotFound
-from shared.http import Receive, Scope, Send, answer_json, problem_response, read_body
+from shared.http import Receive, Scope, Send, answer_json, read_body
 from shared.ids import new_id
 from shared.log import logger
+from shared.problems import problem_response
 
 log = logger(__name__)
 

@@ -35,7 +35,9 @@ class Payments:
 
     async def request(self, amount: int = 1000, **fields: Any) -> dict[str, Any]:
         """Register a request and answer it."""
-        answer = await self.http.post("/api/v1/requests", json=new_request(amount=amount, **fields), headers=self.system)
+        answer = await self.http.post(
+            "/api/v1/requests", json=new_request(amount=amount, **fields), headers=self.system
+        )
         assert answer.status_code in {200, 201}, answer.text
         return answer.json()
 

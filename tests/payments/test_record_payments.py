@@ -60,7 +60,8 @@ async def test_other_currency_counts_towards_nothing(payments: Payments):
 async def test_completed_beats_all_in_any_order(payments: Payments, order):
     request = await payments.request(1000)
     results = [
-        (await payments.callback(kind=kind, request_id=request["id"], transaction_id="x")).json()["result"] for kind in order
+        (await payments.callback(kind=kind, request_id=request["id"], transaction_id="x")).json()["result"]
+        for kind in order
     ]
     assert results == (["recorded"] * 3 if order[0] == "pending" else ["recorded", "duplicate", "duplicate"])
     (payment,) = await payments.payments()

@@ -1,0 +1,1 @@
+"""HTTP edge of alerts: parse, call one use case, answer."""

@@ -1,0 +1,275 @@
+-- Generated from the migrations by `make generate`; never edited.
+CREATE TABLE public.audit (
+    tenant_id text NOT NULL,
+    audit_id uuid NOT NULL,
+    at timestamp with time zone NOT NULL,
+    actor text NOT NULL,
+    request_id text,
+    action text NOT NULL,
+    subject text NOT NULL,
+    before jsonb,
+    after jsonb
+);
+
+ALTER TABLE ONLY public.audit FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.callbacks (
+    tenant_id text NOT NULL,
+    callback_id uuid NOT NULL,
+    account_id text NOT NULL,
+    webhook_id text NOT NULL,
+    body bytea NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    payment_id uuid,
+    handled_at timestamp with time zone,
+    attempts integer DEFAULT 0 NOT NULL,
+    retry_at timestamp with time zone,
+    error text
+);
+
+ALTER TABLE ONLY public.callbacks FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.gateway_accounts (
+    tenant_id text NOT NULL,
+    account_id text NOT NULL,
+    gateway text NOT NULL,
+    name text NOT NULL,
+    created_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY public.gateway_accounts FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.gateway_secrets (
+    tenant_id text NOT NULL,
+    account_id text NOT NULL,
+    secret_id uuid NOT NULL,
+    encrypted bytea NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone
+);
+
+ALTER TABLE ONLY public.gateway_secrets FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.idempotency_keys (
+    tenant_id text NOT NULL,
+    key text NOT NULL,
+    request_hash bytea NOT NULL,
+    status integer,
+    body bytea,
+    created_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY public.idempotency_keys FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.outbox (
+    tenant_id text NOT NULL,
+    id bigint NOT NULL,
+    event_id uuid NOT NULL,
+    topic text NOT NULL,
+    key text NOT NULL,
+    event json NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    published_at timestamp with time zone
+);
+
+ALTER TABLE ONLY public.outbox FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE public.outbox ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.outbox_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.payments (
+    tenant_id text NOT NULL,
+    payment_id uuid NOT NULL,
+    account_id text NOT NULL,
+    transaction_id text NOT NULL,
+    request_id text,
+    status text NOT NULL,
+    flags text[] DEFAULT '{}'::text[] NOT NULL,
+    amount bigint NOT NULL,
+    applied bigint DEFAULT 0 NOT NULL,
+    fee bigint DEFAULT 0 NOT NULL,
+    currency text NOT NULL,
+    method text NOT NULL,
+    paid_at timestamp with time zone NOT NULL,
+    reference text,
+    payer_name text,
+    payer_phone text,
+    failure_code text,
+    failure_text text,
+    client_id text,
+    fleet_id text,
+    route_id text,
+    vehicle_id text,
+    platform text,
+    payees jsonb DEFAULT '[]'::jsonb NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT payments_amount_check CHECK ((amount > 0)),
+    CONSTRAINT payments_check CHECK (((applied >= 0) AND (applied <= amount))),
+    CONSTRAINT payments_fee_check CHECK ((fee >= 0)),
+    CONSTRAINT payments_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'completed'::text, 'failed'::text])))
+);
+
+ALTER TABLE ONLY public.payments FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.requests (
+    tenant_id text NOT NULL,
+    request_id text NOT NULL,
+    status text NOT NULL,
+    flags text[] DEFAULT '{}'::text[] NOT NULL,
+    kind text,
+    amount bigint,
+    paid bigint DEFAULT 0 NOT NULL,
+    currency text,
+    occurred_at timestamp with time zone,
+    client_id text,
+    client_name text,
+    client_phone text,
+    fleet_id text,
+    route_id text,
+    vehicle_id text,
+    platform text,
+    payees jsonb,
+    reference text,
+    content_hash bytea,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT requests_amount_check CHECK ((amount >= 0)),
+    CONSTRAINT requests_check CHECK (((status = 'awaited'::text) OR ((kind IS NOT NULL) AND (amount IS NOT NULL) AND (currency IS NOT NULL) AND (occurred_at IS NOT NULL) AND (client_id IS NOT NULL) AND (fleet_id IS NOT NULL) AND (payees IS NOT NULL) AND (content_hash IS NOT NULL)))),
+    CONSTRAINT requests_paid_check CHECK ((paid >= 0)),
+    CONSTRAINT requests_status_check CHECK ((status = ANY (ARRAY['awaited'::text, 'pending_payment'::text, 'partially_paid'::text, 'completed'::text, 'canceled'::text])))
+);
+
+ALTER TABLE ONLY public.requests FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.tenants (
+    tenant_id text NOT NULL,
+    name text NOT NULL,
+    time_zone text NOT NULL,
+    currency text NOT NULL,
+    version bigint NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT tenants_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text))
+);
+
+ALTER TABLE ONLY public.tenants FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ONLY public.audit
+    ADD CONSTRAINT audit_pkey PRIMARY KEY (tenant_id, audit_id);
+
+ALTER TABLE ONLY public.callbacks
+    ADD CONSTRAINT callbacks_pkey PRIMARY KEY (tenant_id, callback_id);
+
+ALTER TABLE ONLY public.gateway_accounts
+    ADD CONSTRAINT gateway_accounts_pkey PRIMARY KEY (tenant_id, account_id);
+
+ALTER TABLE ONLY public.gateway_secrets
+    ADD CONSTRAINT gateway_secrets_pkey PRIMARY KEY (tenant_id, account_id, secret_id);
+
+ALTER TABLE ONLY public.idempotency_keys
+    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, key);
+
+ALTER TABLE ONLY public.outbox
+    ADD CONSTRAINT outbox_pkey PRIMARY KEY (tenant_id, id);
+
+ALTER TABLE ONLY public.payments
+    ADD CONSTRAINT payments_pkey PRIMARY KEY (tenant_id, payment_id);
+
+ALTER TABLE ONLY public.payments
+    ADD CONSTRAINT payments_tenant_id_account_id_transaction_id_key UNIQUE (tenant_id, account_id, transaction_id);
+
+ALTER TABLE ONLY public.requests
+    ADD CONSTRAINT requests_pkey PRIMARY KEY (tenant_id, request_id);
+
+ALTER TABLE ONLY public.tenants
+    ADD CONSTRAINT tenants_pkey PRIMARY KEY (tenant_id);
+
+CREATE INDEX audit_subject ON public.audit USING btree (tenant_id, subject, at);
+
+CREATE INDEX callbacks_unhandled ON public.callbacks USING btree (retry_at) WHERE (handled_at IS NULL);
+
+CREATE INDEX idempotency_keys_age ON public.idempotency_keys USING btree (created_at);
+
+CREATE INDEX outbox_unpublished ON public.outbox USING btree (id) WHERE (published_at IS NULL);
+
+CREATE INDEX payments_client ON public.payments USING btree (tenant_id, client_id, paid_at DESC, payment_id DESC);
+
+CREATE INDEX payments_time ON public.payments USING btree (tenant_id, paid_at DESC, payment_id DESC);
+
+CREATE INDEX payments_unmatched ON public.payments USING btree (tenant_id, request_id) WHERE (flags @> '{unmatched}'::text[]);
+
+ALTER TABLE ONLY public.gateway_secrets
+    ADD CONSTRAINT gateway_secrets_tenant_id_account_id_fkey FOREIGN KEY (tenant_id, account_id) REFERENCES public.gateway_accounts(tenant_id, account_id);
+
+ALTER TABLE public.audit ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.callbacks ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.gateway_accounts ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.gateway_secrets ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.idempotency_keys ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.outbox ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.payments ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.requests ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY system ON public.callbacks TO payments_system USING (true) WITH CHECK (true);
+
+CREATE POLICY system ON public.idempotency_keys TO payments_system USING (true) WITH CHECK (true);
+
+CREATE POLICY system ON public.outbox TO payments_system USING (true) WITH CHECK (true);
+
+CREATE POLICY tenant ON public.audit USING ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[]))) WITH CHECK ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])));
+
+CREATE POLICY tenant ON public.callbacks USING ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[]))) WITH CHECK ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])));
+
+CREATE POLICY tenant ON public.gateway_accounts USING ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[]))) WITH CHECK ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])));
+
+CREATE POLICY tenant ON public.gateway_secrets USING ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[]))) WITH CHECK ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])));
+
+CREATE POLICY tenant ON public.idempotency_keys USING ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[]))) WITH CHECK ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])));
+
+CREATE POLICY tenant ON public.outbox USING ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[]))) WITH CHECK ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])));
+
+CREATE POLICY tenant ON public.payments USING ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[]))) WITH CHECK ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])));
+
+CREATE POLICY tenant ON public.requests USING ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[]))) WITH CHECK ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])));
+
+CREATE POLICY tenant ON public.tenants USING ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[]))) WITH CHECK ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])));
+
+ALTER TABLE public.tenants ENABLE ROW LEVEL SECURITY;
+
+GRANT SELECT,INSERT ON TABLE public.audit TO payments_app;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.callbacks TO payments_app;
+GRANT SELECT ON TABLE public.callbacks TO payments_system;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.gateway_accounts TO payments_app;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.gateway_secrets TO payments_app;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.idempotency_keys TO payments_app;
+GRANT DELETE ON TABLE public.idempotency_keys TO payments_system;
+
+GRANT SELECT(created_at) ON TABLE public.idempotency_keys TO payments_system;
+
+GRANT SELECT,INSERT ON TABLE public.outbox TO payments_app;
+GRANT SELECT ON TABLE public.outbox TO payments_system;
+
+GRANT UPDATE(published_at) ON TABLE public.outbox TO payments_system;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.payments TO payments_app;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.requests TO payments_app;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.tenants TO payments_app;

@@ -1,0 +1,88 @@
+"""Publishing to Kafka: idempotent, acknowledged by all, bounded in time, on topics that are there."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+
+from shared.log import logger
+
+log = logger(__name__)
+
+SEND_LIMIT_S = 10.0
+PARTITIONS = 4
+DEAD_LETTER_SUFFIX = ".dlq"
+
+
+class Message(NamedTuple):
+    """A record to be published."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Publisher:
+    """An idempotent `acks=all` producer that starts when needed and is replaced after a failure."""
+
+    def __init__(self, bootstrap: str, topics: Sequence[str] = ()) -> None:
+        """`topics` are created before the first record is sent, where they are missing."""
+        self._bootstrap = bootstrap
+        self._topics = tuple(topics)
+        self._producer: AIOKafkaProducer | None = None
+        self._lock = asyncio.Lock()
+
+    async def send_all(self, messages: Sequence[Message]) -> bool:
+        """Publish in the order given; False when not all are known to have arrived within the time limit."""
+        try:
+            async with self._lock, asyncio.timeout(SEND_LIMIT_S):
+                if self._producer is None:
+                    self._producer = await self._started()
+                sent = [
+                    await self._producer.send(m.topic, m.value, key=m.key, headers=list(m.headers)) for m in messages
+                ]
+                await asyncio.gather(*sent)
+        except (KafkaError, OSError, TimeoutError) as error:
+            log.warning("could not publish", error=repr(error), messages=len(messages))
+            await self.close()
+            return False
+        return True
+
+    async def _started(self) -> AIOKafkaProducer:
+        await ensure_topics(self._bootstrap, self._topics)
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap, acks="all", enable_idempotence=True, request_timeout_ms=5_000
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        return producer
+
+    async def close(self) -> None:
+        """Let go of the producer; what it still holds is sent again by whoever has it in a table."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            try:
+                await asyncio.wait_for(producer.stop(), 1)
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.warning("producer did not stop cleanly", error=repr(error))
+
+
+async def ensure_topics(bootstrap: str, topics: Sequence[str], *, replication: int = 1) -> None:
+    """Create `topics` and their dead-letter topics where they are missing. Raises KafkaError, OSError."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5_000)
+    await admin.start()
+    try:
+        for name in (*topics, *(topic + DEAD_LETTER_SUFFIX for topic in topics)):
+            try:
+                await admin.create_topics([NewTopic(name, PARTITIONS, replication)])
+            except TopicAlreadyExistsError:
+                continue
+    finally:
+        await admin.close()
