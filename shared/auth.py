@@ -1,6 +1,7 @@
 """Who calls: bearer JWTs checked against one issuer's keys, and the roles that a route admits."""
 
 import asyncio
+import re
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,7 @@ TOKEN_LIMIT_BYTES = 8192
 CLOCK_LEEWAY_S = 10
 JWKS_MAX_AGE_S = 300
 JWKS_MIN_AGE_S = 5
+TENANT_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 class Role(StrEnum):
@@ -77,7 +79,7 @@ class Keys:
         self._pem = pem
         self._url = jwks_url
         self._set: dict[str, jwt.PyJWK] = {}
-        self._fetched_at = float("-inf")
+        self._fetched_at = self._tried_at = float("-inf")
         self._lock = asyncio.Lock()
 
     async def key_for(self, key_id: str | None) -> Any:
@@ -86,8 +88,7 @@ class Keys:
             return self._pem
         if key_id is None:
             raise Unauthorized("The token names no key.")
-        age_s = time.monotonic() - self._fetched_at
-        if age_s > JWKS_MAX_AGE_S or (key_id not in self._set and age_s > JWKS_MIN_AGE_S):
+        if key_id not in self._set or time.monotonic() - self._fetched_at > JWKS_MAX_AGE_S:
             await self._fetch()
         if key_id not in self._set:
             raise Unauthorized("The token's key is not known.")
@@ -95,8 +96,9 @@ class Keys:
 
     async def _fetch(self) -> None:
         async with self._lock:
-            if time.monotonic() - self._fetched_at <= JWKS_MIN_AGE_S:
-                return
+            if self._set and time.monotonic() - self._tried_at <= JWKS_MIN_AGE_S:
+                return  # neither unknown key ids nor an issuer that is down may cost a call for every request
+            self._tried_at = time.monotonic()
             try:
                 async with httpx.AsyncClient(timeout=3) as client:
                     answer = await client.get(str(self._url))
@@ -106,7 +108,7 @@ class Keys:
                     return  # a stale set is better than refusing everyone while the issuer is down
                 raise Unavailable("The issuer's keys cannot be fetched.") from error
             self._set = {key.key_id: key for key in keys if key.key_id}
-            self._fetched_at = time.monotonic()
+            self._fetched_at = self._tried_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +146,19 @@ def _principal(claims: dict[str, Any]) -> Principal:
             raise Unauthorized(f"The claim {name} is not a text.")
         return value
 
-    roles, fleets = claims.get("roles"), claims.get("fleet_ids") or []
-    if not isinstance(roles, list) or not isinstance(fleets, list):
-        raise Unauthorized("The claims roles and fleet_ids are lists.")
-    known = frozenset(Role(role) for role in roles if role in set(Role))
-    return Principal(
-        str(claims["sub"]), known, text("tenant_id"), frozenset(map(str, fleets)), text("driver_id"), text("client_id")
-    )
+    def texts(name: str) -> frozenset[str]:
+        values = claims.get(name) or []
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise Unauthorized(f"The claim {name} is not a list of texts.")
+        return frozenset(values)
+
+    if "roles" not in claims:
+        raise Unauthorized("The token names no roles.")
+    roles = frozenset(Role(role) for role in texts("roles") & set(Role))
+    tenant_id = text("tenant_id")
+    if tenant_id is not None and not TENANT_ID.fullmatch(tenant_id):
+        raise Unauthorized("The claim tenant_id is no tenant's.")  # a comma in it would bind two tenants
+    return Principal(claims["sub"], roles, tenant_id, texts("fleet_ids"), text("driver_id"), text("client_id"))
 
 
 class Allow:

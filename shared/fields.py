@@ -1,11 +1,14 @@
 """The field types of the HTTP APIs: what the database and the events can hold, refused at the door otherwise."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from shared.money import LIMIT, exponent
+
+RFC3339_DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")  # else a number would be taken for seconds since 1970
 
 
 def _known(currency: str) -> str:
@@ -13,8 +16,17 @@ def _known(currency: str) -> str:
     return currency
 
 
+def _written(instant: Any) -> Any:
+    if not isinstance(instant, str) or not RFC3339_DATE.match(instant):
+        raise ValueError("an instant is written as in RFC 3339: 2026-03-01T08:00:00+03:00")
+    return instant
+
+
 def _in_utc(instant: datetime) -> datetime:
-    return instant.astimezone(UTC)
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("no such instant in UTC") from error
 
 
 # No control characters: U+0000 passes JSON and breaks PostgreSQL's jsonb.
@@ -30,7 +42,9 @@ Currency = Annotated[
 Due = Annotated[int, Field(strict=True, ge=0, le=LIMIT, description="Minor units")]
 Amount = Annotated[int, Field(strict=True, gt=0, le=LIMIT, description="Minor units")]
 Method = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$"), Field(examples=["mobile"])]
-Instant = Annotated[AwareDatetime, AfterValidator(_in_utc), Field(description="RFC 3339 with offset")]
+Instant = Annotated[
+    AwareDatetime, BeforeValidator(_written), AfterValidator(_in_utc), Field(description="RFC 3339 with offset")
+]
 
 
 class Body(BaseModel):

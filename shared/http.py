@@ -25,6 +25,7 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_LIMIT_BYTES = 2 * 1024 * 1024
 BODY_TIME_LIMIT_S = 10.0
+LENGTH_DIGITS = 15  # of a Content-Length that is a number at all
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -107,7 +108,7 @@ class _Call:
         self.request_id = given if REQUEST_ID.fullmatch(given) else str(new_id())
         scope["takings.request_id"] = self.request_id
         length = headers.get(b"content-length", b"0")
-        self._too_long = not length.isdigit() or int(length) > body_limit
+        self._too_long = not length.isdigit() or len(length) > LENGTH_DIGITS or int(length) > body_limit
         self._traceparent = headers.get(b"traceparent")
         structlog.contextvars.bind_contextvars(request_id=self.request_id)
 
@@ -120,7 +121,8 @@ class _Call:
         if self._too_long:
             raise BodyTooLarge
         try:
-            message = await asyncio.wait_for(self._receive(), max(0.0, self._deadline - time.perf_counter()))
+            async with asyncio.timeout(max(0.0, self._deadline - time.perf_counter())):
+                message = await self._receive()
         except TimeoutError:
             raise BodyTooSlow from None
         self._left -= len(message.get("body", b""))

@@ -1,6 +1,7 @@
 """The one consumer policy. Nothing is lost, nothing blocks, what cannot be applied is set aside."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from shared.publisher import DEAD_LETTER_SUFFIX, Message, Publisher, ensure_topi
 log = logger(__name__)
 
 BATCH_LIMIT = 500
+# The broker waits a moment for a batch worth its transaction; events are late by this at most.
+FETCH_MIN_BYTES = 128 * 1024
+FETCH_MAX_WAIT_MS = 100
 BACK_OFF_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 HEADER_LIMIT = 1_000
 STOP_LIMIT_S = 2.0  # less than a service has for its end: the group must hear that this member leaves
@@ -55,6 +59,8 @@ class Consumer:
             group_id=group_id,
             auto_offset_reset="earliest",
             max_records=BATCH_LIMIT,
+            fetch_min_bytes=FETCH_MIN_BYTES,
+            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
             ack_policy=AckPolicy.NACK_ON_ERROR,  # a net only: `_handle` does not raise
             parser=self._parse,
             decoder=_leave_undecoded,
@@ -107,8 +113,8 @@ class Consumer:
         dead += [(record, "unknown tenant") for record, event in live if event.tenant_id in unknown]
         await self._apply_or_isolate([pair for pair in live if pair[1].tenant_id not in unknown], dead)
         await self._set_aside(dead)
-        for record, _ in live:
-            telemetry.CONSUMED.labels(record.topic).inc()
+        for topic, count in Counter(record.topic for record, _ in live).items():
+            telemetry.CONSUMED.labels(topic).inc(count)
 
     async def _apply_or_isolate(
         self, live: Sequence[tuple[ConsumerRecord, Received]], dead: list[tuple[ConsumerRecord, str]]

@@ -19,6 +19,7 @@ from shared.events.payments import (
 from shared.outbox import Outgoing
 
 Key = tuple[str, str]  # tenant_id, request_id
+TransactionKey = tuple[str, str, str]  # tenant_id, account_id, transaction_id
 
 # Sorted by key, like every statement that locks many rows: two batches then wait for each other in line, never crosswise.
 LOCK_REQUESTS = """
@@ -64,6 +65,13 @@ WHERE p.status = 'completed' AND p.flags @> '{{unmatched}}'
 ORDER BY p.tenant_id, p.paid_at, p.payment_id
 FOR UPDATE OF p
 """  # noqa: S608 - a constant's columns
+NAMED_REQUESTS = """
+SELECT p.tenant_id, p.account_id, p.transaction_id, p.request_id
+FROM payments AS p
+JOIN unnest($1::text[], $2::text[], $3::text[]) AS wanted (tenant_id, account_id, transaction_id)
+     USING (tenant_id, account_id, transaction_id)
+WHERE p.request_id IS NOT NULL
+"""
 # Flags travel as comma-separated texts: an array of arrays cannot be unnested row by row.
 _GIVEN = """
 unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::text[],
@@ -130,6 +138,15 @@ async def update_requests(conn: Connection, requests: Sequence[Request], *, now:
             [r.paid for r in requests],
             now,
         )
+
+
+async def named_requests(conn: Connection, keys: Iterable[TransactionKey]) -> dict[TransactionKey, str]:
+    """The requests that earlier news of the transactions `keys` has named."""
+    wanted = sorted(set(keys))
+    if not wanted:
+        return {}
+    rows = await conn.fetch(NAMED_REQUESTS, *map(list, zip(*wanted, strict=True)))
+    return {(row["tenant_id"], row["account_id"], row["transaction_id"]): row["request_id"] for row in rows}
 
 
 async def lock_payments(conn: Connection, keys: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], Payment]:

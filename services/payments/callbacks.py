@@ -26,7 +26,8 @@ FROM callbacks AS c JOIN gateway_accounts AS a USING (tenant_id, account_id)
 WHERE c.tenant_id = $1 AND c.callback_id = $2 AND c.handled_at IS NULL
 """
 FAILED_AGAIN = """
-UPDATE callbacks SET attempts = attempts + 1, error = $3, retry_at = $4 + least(attempts, 60) * interval '5 seconds'
+UPDATE callbacks SET attempts = attempts + 1, error = $3,
+                     retry_at = $4::timestamptz + least(attempts, 60) * interval '5 seconds'
 WHERE tenant_id = $1 AND callback_id = $2 AND handled_at IS NULL
 """
 UNHANDLED = """

@@ -1,5 +1,6 @@
 """Gateway accounts: open one, rotate its secret, and find an account's secrets for a callback that is not yet trusted."""
 
+import re
 import secrets as random
 import time
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from shared.ids import new_id
 OLD_SECRET_LIVES = timedelta(hours=24)
 CACHE_FOR_S = 0.5  # a new account or secret is known within this time
 CACHE_LIMIT = 10_000
+ACCOUNT_ID = re.compile(r"[a-z0-9-]{1,63}\.[a-z0-9]{1,32}")
 
 OPEN = "INSERT INTO gateway_accounts (tenant_id, account_id, gateway, name, created_at) VALUES ($1, $2, $3, $4, $5)"
 KEEP_SEALED = """
@@ -116,6 +118,8 @@ class Accounts:
 
     async def find(self, account_id: str, *, now: datetime) -> Account | None:
         """The account, or None when there is none. The tenant is read off the id and proved by the signature."""
+        if not ACCOUNT_ID.fullmatch(account_id):
+            return None  # anyone can call: what we never gave out is not worth a query
         clock = time.monotonic()
         cached = self._cache.get(account_id)
         if cached is not None and clock - cached[0] < CACHE_FOR_S:

@@ -1,7 +1,7 @@
 """Record receipts: every transaction takes effect once, completed money counts towards its request, and the world is told."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Literal, NamedTuple
 
@@ -12,13 +12,14 @@ from services.payments.books import (
     insert_payments,
     lock_payments,
     lock_requests,
+    named_requests,
     update_payments,
     update_requests,
 )
 from services.payments.models import Payment, PaymentStatus, Receipt, Request
 from services.payments.settlement import describe, refuse_misfit, settle, takes_effect
 from shared import audit, outbox
-from shared.db import Connection
+from shared.db import ConcurrentWrite, Connection
 from shared.errors import DomainError
 from shared.ids import new_id
 
@@ -61,6 +62,7 @@ async def record_payments(
     A receipt with `must_fit` that does not fit its request is refused with its error as the result; the others go on.
     Raises ConcurrentWrite when another transaction recorded the same transaction first: run it again.
     """
+    receipts = await _with_known_requests(conn, receipts)
     requests = await lock_requests(conn, [key for r in receipts if (key := _request_key(r))])
     missing = {
         key
@@ -80,6 +82,16 @@ async def record_payments(
     return results
 
 
+async def _with_known_requests(conn: Connection, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
+    """A gateway may name the request when it announces a payment and not again when it completes it."""
+    nameless = [r for r in receipts if r.request_id is None]
+    if not nameless:
+        return receipts
+    named = {r.key: r.request_id for r in receipts if r.request_id is not None}
+    named |= await named_requests(conn, [r.key for r in nameless])
+    return [replace(r, request_id=named[r.key]) if r.request_id is None and r.key in named else r for r in receipts]
+
+
 def _request_key(receipt: Receipt) -> Key | None:
     return (receipt.tenant_id, receipt.request_id) if receipt.request_id is not None else None
 
@@ -89,6 +101,8 @@ def _work_out(work: _Work, receipt: Receipt, now: datetime) -> Recorded | Domain
     if not takes_effect(known, receipt.status):
         assert known is not None  # noqa: S101 - takes_effect says so
         return Recorded("duplicate", known)
+    if known is not None and known.request_id is not None and receipt.request_id is None:
+        raise ConcurrentWrite("the transaction's request was named just now")
     request = work.requests.get(_request_key(receipt) or ("", ""))
     if receipt.must_fit:
         try:
@@ -111,7 +125,7 @@ def _new_state(known: Payment | None, receipt: Receipt, now: datetime) -> Paymen
         payment_id=known.payment_id if known else new_id(),
         account_id=receipt.account_id,
         transaction_id=receipt.transaction_id,
-        request_id=receipt.request_id or (known.request_id if known else None),
+        request_id=receipt.request_id,
         status=receipt.status,
         amount=receipt.amount,
         currency=receipt.currency,

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from starlette.exceptions import HTTPException
+
 from services.payments.callbacks import set_aside
 from services.payments.gateway_accounts import Accounts
 from services.payments.gateways import BadCallback, BadSignature
@@ -31,14 +33,6 @@ class NotACallback(DomainError):
     code = "not-a-callback"
     status = 400
     title = "Not a callback"
-
-
-class MethodNotAllowed(DomainError):
-    """Callbacks are posted."""
-
-    code = "method-not-allowed"
-    status = 405
-    title = "Method not allowed"
 
 
 class CallbackRefused(Unauthorized):
@@ -77,7 +71,7 @@ class Webhooks:
         if gateway_name not in GATEWAYS:
             raise NotFound(f"There is no gateway {gateway_name!r}.")
         if scope["method"] != "POST":
-            raise MethodNotAllowed("Callbacks are posted.")
+            raise HTTPException(405, "Callbacks are posted.", headers={"Allow": "POST"})
         now = self._clock()
         gateway, account = GATEWAYS[gateway_name], await self._accounts.find(account_id, now=now)
         try:

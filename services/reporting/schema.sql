@@ -145,17 +145,17 @@ ALTER TABLE public.payments ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.payouts ENABLE ROW LEVEL SECURITY;
 
-CREATE POLICY tenant ON public.daily_rollups USING ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[]))) WITH CHECK ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])));
+CREATE POLICY tenant ON public.daily_rollups USING (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE)) WITH CHECK (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE));
 
-CREATE POLICY tenant ON public.earnings USING ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[]))) WITH CHECK ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])));
+CREATE POLICY tenant ON public.earnings USING (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE)) WITH CHECK (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE));
 
-CREATE POLICY tenant ON public.payee_balances USING ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[]))) WITH CHECK ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])));
+CREATE POLICY tenant ON public.payee_balances USING (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE)) WITH CHECK (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE));
 
-CREATE POLICY tenant ON public.payments USING ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[]))) WITH CHECK ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])));
+CREATE POLICY tenant ON public.payments USING (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE)) WITH CHECK (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE));
 
-CREATE POLICY tenant ON public.payouts USING ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[]))) WITH CHECK ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])));
+CREATE POLICY tenant ON public.payouts USING (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE)) WITH CHECK (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE));
 
-CREATE POLICY tenant ON public.tenants USING ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[]))) WITH CHECK ((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])));
+CREATE POLICY tenant ON public.tenants USING (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE)) WITH CHECK (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE));
 
 ALTER TABLE public.tenants ENABLE ROW LEVEL SECURITY;
 

@@ -35,7 +35,7 @@ from shared.pages import (
 READERS = (Role.ADMIN, Role.FINANCE, Role.SYSTEM)
 Recorder = Annotated[Principal, Depends(Allow(Role.SYSTEM, Role.ADMIN, Role.FINANCE))]
 Reader = Annotated[Principal, Depends(Allow(*READERS, Role.MANAGER))]
-Filter = Annotated[str | None, Query(max_length=200)]
+Filter = Annotated[Id | None, Query()]
 
 
 class PaymentIn(Body):

@@ -91,7 +91,8 @@ class StandardGateway:
         try:
             callback = _decode(body)
             exponent(callback.data.currency)
-        except (msgspec.MsgspecError, UnknownCurrency, UnicodeDecodeError, RecursionError) as error:
+            paid_at = callback.data.paid_at.astimezone(UTC)
+        except (msgspec.MsgspecError, UnknownCurrency, UnicodeDecodeError, RecursionError, OverflowError) as error:
             raise BadCallback(str(error)) from error
         data, payer = callback.data, callback.data.payer or Payer()
         return Receipt(
@@ -102,7 +103,7 @@ class StandardGateway:
             amount=data.amount,
             currency=data.currency,
             method=data.method,
-            paid_at=data.paid_at.astimezone(UTC),
+            paid_at=paid_at,
             request_id=data.request_id,
             fee=data.fee,
             payer_name=payer.name,

@@ -7,6 +7,9 @@ from shared import tables
 revision = "0001"
 down_revision = None
 SERVICE = "payments"
+DUE_COLUMNS = (
+    "tenant_id, callback_id, account_id, received_at, handled_at, retry_at"  # not the bodies: people are in them
+)
 
 
 def upgrade() -> None:
@@ -123,7 +126,7 @@ def upgrade() -> None:
     );
     CREATE INDEX callbacks_unhandled ON callbacks (retry_at) WHERE handled_at IS NULL;
     {tables.protect("callbacks", SERVICE)}
-    {tables.across_tenants("callbacks", SERVICE, grants="SELECT")}
+    {tables.across_tenants("callbacks", SERVICE, grants=f"SELECT ({DUE_COLUMNS})")}
     """)
 
 
