@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import jwt
 from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
 
 from shared.errors import DomainError, Forbidden, Unavailable
 
@@ -161,16 +162,17 @@ def _principal(claims: dict[str, Any]) -> Principal:
     return Principal(claims["sub"], roles, tenant_id, texts("fleet_ids"), text("driver_id"), text("client_id"))
 
 
-class Allow:
+class Allow(HTTPBearer):
     """The roles a route admits: `caller: Annotated[Principal, Depends(Allow(Role.FINANCE))]`.
 
     What a driver, client or manager may see of it (self, own fleets) is checked by the route with `own_only` or `fleets`.
     """
 
     def __init__(self, *roles: Role) -> None:
+        super().__init__(scheme_name="bearer", bearerFormat="JWT", auto_error=False)
         self.roles = frozenset(roles)
 
-    async def __call__(self, request: Request) -> Principal:
+    async def __call__(self, request: Request) -> Principal:  # type: ignore[override]  # a caller, not a raw token
         """The caller, whose token has one of the roles. Raises Unauthorized, Forbidden."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:

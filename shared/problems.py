@@ -37,34 +37,54 @@ class Problem(BaseModel):
     request_id: str | None = None
 
 
-_EXAMPLE = {
-    "type": "urn:takings:problem:not-found",
-    "title": "Not found",
-    "status": 404,
-    "detail": "There is no such payment.",
-    "request_id": "0190f2c4-7a51-7c3e-9b7a-3f6f0e6d2a11",
-}
 _MEANINGS = {
-    400: "The body cannot be read",
-    401: "No token, or none that is accepted",
-    403: "The caller may not do this",
-    404: "No such thing for this caller",
-    409: "It contradicts what is there",
-    413: "The body is too large",
-    422: "A field is not valid",
-    500: "Something unexpected; the request id finds it in the log",
-    503: "Try again after Retry-After",
+    400: ("http-400", "The body cannot be read"),
+    401: ("unauthorized", "No token, or none that is accepted"),
+    403: ("forbidden", "The caller may not do this"),
+    404: ("not-found", "No such thing for this caller"),
+    409: ("conflict", "It contradicts what is there"),
+    413: ("http-413", "The body is too large"),
+    422: ("invalid", "A field is not valid"),
+    500: ("http-500", "Something unexpected; the request id finds it in the log"),
+    503: ("unavailable", "Try again after Retry-After"),
 }
+_REQUEST_ID = "0190f2c4-7a51-7c3e-9b7a-3f6f0e6d2a11"
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "model": Problem, "content": {PROBLEM: {"example": {**_EXAMPLE, "status": status}}}}
-    for status, text in _MEANINGS.items()
+    status: {
+        "description": meaning,
+        "model": Problem,
+        "content": {
+            PROBLEM: {
+                "example": {
+                    "type": f"urn:takings:problem:{code}",
+                    "title": meaning,
+                    "status": status,
+                    "request_id": _REQUEST_ID,
+                }
+            }
+        },
+    }
+    for status, (code, meaning) in _MEANINGS.items()
 }
 
 
 def answer_errors(api: FastAPI) -> None:
-    """Make `api` answer every error with its problem."""
+    """Make `api` answer every error with its problem, and say so in its description."""
+    described = api.openapi
+    api.openapi = lambda: _with_problem_type(described())  # type: ignore[method-assign]
     for kind in (DomainError, RequestValidationError, HTTPException, Exception):
         api.add_exception_handler(kind, _answer_error)
+
+
+def _with_problem_type(description: dict[str, Any]) -> dict[str, Any]:
+    # FastAPI files every model under application/json; a problem has a media type of its own.
+    for path in description["paths"].values():
+        for operation in path.values():
+            for status, response in operation["responses"].items():
+                content = response.get("content", {})
+                if int(status) >= 400 and "application/json" in content and PROBLEM in content:
+                    content[PROBLEM].update(content.pop("application/json"))
+    return description
 
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:

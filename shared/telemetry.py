@@ -26,7 +26,7 @@ UNHANDLED_CALLBACKS = Gauge("takings_unhandled_callbacks", "Stored callbacks who
 UNHANDLED_AGE = Gauge("takings_unhandled_callback_oldest_seconds", "Age of the oldest unhandled callback")
 
 _tracer = trace.get_tracer("takings")
-_tracing = Event()  # a span that nobody records still costs a few per cent of a fast request
+_tracing = Event()  # set once an exporter is; a span that nobody records still costs a few per cent of a request
 
 
 def configure_traces(service: str, endpoint: str | None, exporter: SpanExporter | None = None) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from services.payments.models import MANUAL_ACCOUNT, PaymentStatus, Receipt
 from services.payments.queries import PaymentFilter, get_payment, list_payments
@@ -38,8 +38,20 @@ Reader = Annotated[Principal, Depends(Allow(*READERS, Role.MANAGER))]
 Filter = Annotated[Id | None, Query()]
 
 
+EXAMPLE: dict[str, Any] = {
+    "request_id": "trip-1",
+    "transaction_id": "cash-trip-1",
+    "amount": 25000,
+    "currency": "KES",
+    "method": "cash",
+    "paid_at": "2026-11-21T08:30:00+03:00",
+}
+
+
 class PaymentIn(Body):
     """Money that somebody has seen: cash, a transfer, a card machine."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     request_id: Id
     transaction_id: Id

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from services.payments.queries import get_request
 from services.payments.register_requests import NewRequest, Registered, register_requests
@@ -21,6 +21,21 @@ from shared.money import WHOLE_BP, equal_shares
 
 Booking = Annotated[Principal, Depends(Allow(Role.SYSTEM, Role.ADMIN))]
 READERS = (Role.SYSTEM, Role.ADMIN, Role.FINANCE, Role.MANAGER)
+
+
+EXAMPLE: dict[str, Any] = {
+    "id": "trip-1",
+    "kind": "trip",
+    "amount": 25000,
+    "currency": "KES",
+    "occurred_at": "2026-11-21T08:00:00+03:00",
+    "client_id": "amina",
+    "client": {"name": "Amina W.", "phone": "+254700000001"},
+    "fleet_id": "line-7",
+    "route_id": "cbd-rongai",
+    "vehicle_id": "KDA 123A",
+    "payees": [{"payee_id": "driver-1"}],
+}
 
 
 class Client(Body):
@@ -39,6 +54,8 @@ class Payee(Body):
 
 class RequestIn(Body):
     """A trip, booking or appointment."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     id: Id | None = None
     kind: Literal["trip", "booking", "appointment"]

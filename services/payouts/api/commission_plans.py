@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from services.payouts.models import Plan
 from services.payouts.queries import list_plans
@@ -23,6 +23,10 @@ Keeper = Annotated[Principal, Depends(Allow(Role.ADMIN, Role.FINANCE))]
 
 class PlanIn(Body):
     """For a payee, a fleet, or with neither for the whole tenant; the day is the payment's, in the tenant's zone."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"fleet_id": "line-7", "commission_bp": 1200, "valid_from": "2026-12-01"}]}
+    )
 
     fleet_id: Id | None = None
     payee_id: Id | None = None

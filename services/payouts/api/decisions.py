@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from services.payouts.api.payouts import PayoutOut
 from services.payouts.decide_payouts import Decision, decide_payouts
@@ -24,6 +24,16 @@ Means = Literal["bank_transfer", "cash", "wallet"]
 
 class StatusIn(Body):
     """The next status; `rejected` and `failed` need a reason, `disbursed` a method."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"status": "approved"},
+                {"status": "rejected", "reason": "The account number is wrong."},
+                {"status": "disbursed", "method": "bank_transfer", "reference": "EFT 20261121-7"},
+            ]
+        }
+    )
 
     status: Literal["approved", "rejected", "disbursed", "failed"]
     reason: Text | None = None

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.payouts.models import PayoutStatus
 from services.payouts.queries import earnings_of_payout, get_payout, list_payouts
@@ -40,12 +40,16 @@ ReaderOrSelf = Annotated[Principal, Depends(Allow(*READERS, Role.DRIVER))]
 class PayoutRequest(Body):
     """A driver's wish: all that is available, or an amount up to it."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"amount": 50000, "currency": "KES"}]})
+
     amount: Amount | None = None
     currency: Currency | None = None
 
 
 class PayoutRequests(Body):
     """Finance asks for many payees at once: all that is available to each."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"payee_ids": ["driver-1", "driver-2"]}]})
 
     payee_ids: Annotated[list[Id], Field(max_length=1_000)]
     currency: Currency | None = None
