@@ -31,7 +31,7 @@ class OneLineErrors(TyperGroup):
             return super().invoke(ctx)
         except StackError as error:
             typer.echo(f"takings: {error}", err=True)
-            raise typer.Exit(1) from None
+            raise typer.Exit(error.exit_status) from None
 
 
 class Roles(StrEnum):
@@ -86,14 +86,12 @@ def demo(
 ) -> None:
     """Start the stack and play a day of trips through it: paid, shared, paid out, reported and proven."""
     from deploy.session import run_session, until_interrupted
-    from deploy.simulator.run import DemoOptions, run_demo
+    from deploy.simulator.run import DemoOptions, check_options, run_demo
     from deploy.tokens import TokenIssuer
     from deploy.welcome import say, welcome
 
-    for file in (trips, mapping):
-        if file is not None and not file.is_file():
-            raise StackError(f"no such file: {file}")
     options = DemoOptions(trips=trips, mapping=mapping, count=count, seed=seed, report=report)
+    check_options(options)
 
     async def work(stack: dict[str, Any]) -> int:
         status = await run_demo(stack, TokenIssuer(state_folder()).mint, options)

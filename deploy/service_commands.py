@@ -90,6 +90,7 @@ def _environment(service: str, around: Surroundings) -> dict[str, str]:
         "AUTH_ISSUER": ISSUER,
         "AUTH_AUDIENCE": AUDIENCE,
         "AUTH_PUBLIC_KEY": around.public_key,
+        "AUTH_KEY_ID": ISSUER,
     }
     if service == "payments":
         settings["SECRETS_KEYS"] = around.secrets.payments_key

@@ -20,6 +20,10 @@ TOKEN_LIMIT_BYTES = 8192
 CLOCK_LEEWAY_S = 10
 JWKS_MAX_AGE_S = 300
 JWKS_MIN_AGE_S = 5
+JWKS_RETRY_S = 1
+JWKS_LIMIT_S = 3
+TOKEN_TYPES = frozenset({"jwt", "at+jwt"})
+CLAIM = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 TENANT_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -76,40 +80,52 @@ class Principal:
 class Keys:
     """The issuer's public keys: one PEM, or a JWKS fetched when an unknown key id turns up."""
 
-    def __init__(self, *, pem: str | None = None, jwks_url: str | None = None) -> None:
+    def __init__(self, *, pem: str | None = None, jwks_url: str | None = None, key_id: str | None = None) -> None:
+        """`key_id`, when given, is the only one that the PEM is for."""
         self._pem = pem
+        self._pem_id = key_id
         self._url = jwks_url
         self._set: dict[str, jwt.PyJWK] = {}
         self._fetched_at = self._tried_at = float("-inf")
         self._lock = asyncio.Lock()
+        self._refresh: asyncio.Task[None] | None = None
 
     async def key_for(self, key_id: str | None) -> Any:
         """The key that should have signed a token of `key_id`. Raises Unauthorized, Unavailable."""
         if self._pem is not None:
+            if self._pem_id is not None and key_id != self._pem_id:
+                raise Unauthorized("The token's key is not known.")
             return self._pem
         if key_id is None:
             raise Unauthorized("The token names no key.")
-        if key_id not in self._set or time.monotonic() - self._fetched_at > JWKS_MAX_AGE_S:
+        if key_id not in self._set:
             await self._fetch()
+        elif time.monotonic() - self._fetched_at > JWKS_MAX_AGE_S and (self._refresh is None or self._refresh.done()):
+            self._refresh = asyncio.create_task(self._fetch())  # the known key serves meanwhile
         if key_id not in self._set:
             raise Unauthorized("The token's key is not known.")
         return self._set[key_id].key
 
     async def _fetch(self) -> None:
         async with self._lock:
-            if self._set and time.monotonic() - self._tried_at <= JWKS_MIN_AGE_S:
-                return  # neither unknown key ids nor an issuer that is down may cost a call for every request
-            self._tried_at = time.monotonic()
+            # Neither unknown key ids nor an issuer that is down may cost a call, or a wait, for every request.
+            if time.monotonic() - self._tried_at <= (JWKS_MIN_AGE_S if self._set else JWKS_RETRY_S):
+                if not self._set:
+                    raise Unavailable("The issuer's keys cannot be fetched.")
+                return
             try:
-                async with httpx.AsyncClient(timeout=3) as client:
+                async with asyncio.timeout(JWKS_LIMIT_S), httpx.AsyncClient() as client:
                     answer = await client.get(str(self._url))
                 keys = jwt.PyJWKSet.from_dict(answer.raise_for_status().json()).keys
-            except (httpx.HTTPError, ValueError, jwt.PyJWTError) as error:
+            except (httpx.HTTPError, ValueError, TimeoutError, jwt.PyJWTError) as error:
                 if self._set:
                     return  # a stale set is better than refusing everyone while the issuer is down
                 raise Unavailable("The issuer's keys cannot be fetched.") from error
-            self._set = {key.key_id: key for key in keys if key.key_id}
-            self._fetched_at = self._tried_at
+            else:
+                self._set = {key.key_id: key for key in keys if key.key_id}
+                self._fetched_at = time.monotonic()
+            finally:
+                self._tried_at = time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +142,8 @@ class Verifier:
             raise Unauthorized("The token is too long.")
         try:
             header = jwt.get_unverified_header(token)
+            if str(header.get("typ", "jwt")).lower() not in TOKEN_TYPES:
+                raise Unauthorized("The token is not an access token.")
             claims = jwt.decode(
                 token,
                 await self.keys.key_for(header.get("kid")),
@@ -143,13 +161,13 @@ class Verifier:
 def _principal(claims: dict[str, Any]) -> Principal:
     def text(name: str) -> str | None:
         value = claims.get(name)
-        if value is not None and not isinstance(value, str):
+        if value is not None and not (isinstance(value, str) and CLAIM.fullmatch(value)):
             raise Unauthorized(f"The claim {name} is not a text.")
         return value
 
     def texts(name: str) -> frozenset[str]:
         values = claims.get(name) or []
-        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        if not isinstance(values, list) or not all(isinstance(v, str) and CLAIM.fullmatch(v) for v in values):
             raise Unauthorized(f"The claim {name} is not a list of texts.")
         return frozenset(values)
 

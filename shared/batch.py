@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 from shared import telemetry
-from shared.db import is_transient
+from shared.db import CALL_LIMIT_S, is_transient
 from shared.errors import Unavailable
 
 Item = TypeVar("Item")
@@ -45,32 +45,44 @@ class Gather(Generic[Item, Result]):
         self._arrived = asyncio.Event()
 
     async def submit(self, item: Item) -> Result:
-        """Wait for `item`'s own result. Raises Overloaded at once when the queue is full, else what its flush raised."""
+        """Wait for `item`'s own result, at most 5 s.
+
+        Raises Overloaded at once when the queue is full, TimeoutError, else what its flush raised.
+        """
         if len(self._waiting) >= self._queue_limit:
             raise Overloaded(f"{self._queue_limit} calls are waiting already.")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         self._arrived.set()
-        return await future
+        async with asyncio.timeout(CALL_LIMIT_S):
+            return await future
 
     async def run(self) -> None:
-        """Flush for ever; the one task that does so."""
-        while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            while self._waiting:
-                # A caller who has hung up may still have its effect: it was never told that it has not.
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._limit))]
-                batch.sort(key=lambda waiting: self._key(waiting[0]))
-                telemetry.BATCH_SIZE.labels(self._name).observe(len(batch))
-                await self._settle(batch)
+        """Flush for ever; the one task that does so. Whoever waits when it ends hears of it."""
+        batch: list[tuple[Item, asyncio.Future[Result]]] = []
+        try:
+            while True:
+                await self._arrived.wait()
+                self._arrived.clear()
+                while batch := self._next_batch():
+                    telemetry.BATCH_SIZE.labels(self._name).observe(len(batch))
+                    await self._settle(batch)
+        finally:
+            _fail([*batch, *self._waiting], Unavailable("The service is stopping."))
+            self._waiting.clear()
+
+    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+        batch: list[tuple[Item, asyncio.Future[Result]]] = []
+        while self._waiting and len(batch) < self._limit:
+            waiting = self._waiting.popleft()
+            if not waiting[1].done():  # else the caller has gone, and was told nothing
+                batch.append(waiting)
+        batch.sort(key=lambda waiting: self._key(waiting[0]))
+        return batch
 
     async def _settle(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
             results = await self._flush([item for item, _ in batch])
-        except asyncio.CancelledError:
-            _fail(batch, Unavailable("The service is stopping."))
-            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
             if len(batch) == 1 or is_transient(error):
                 _fail(batch, error)

@@ -23,6 +23,15 @@ CALL_LIMIT_S = 5.0
 # A plan that is kept from when its table was empty would read all of it later, and one for any arguments cannot leave out
 # the filters that are not set: planning each time costs a fraction of a millisecond and is right.
 PLANS = {"jit": "off", "plan_cache_mode": "force_custom_plan"}
+# What the server does by itself about a client that has gone without a word: its locks must not outlive it by hours.
+LIMITS = {
+    "statement_timeout": "5000",
+    "idle_in_transaction_session_timeout": "5000",
+    "tcp_user_timeout": "4000",
+    "tcp_keepalives_idle": "2",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "2",
+}
 RACE_LIMIT = 5
 BIND_TENANTS = "SELECT set_config('app.tenant', $1, true)"
 DURABILITY = """
@@ -39,7 +48,13 @@ class ConcurrentWrite(Exception):
     """Another transaction wrote the same new row first; run again and it will be seen."""
 
 
-RACES_LOST = (ConcurrentWrite, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+RACES_LOST = (
+    ConcurrentWrite,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.OutdatedSchemaCacheError,
+)
 Result = TypeVar("Result")
 
 
@@ -47,11 +62,21 @@ class UnsafeServer(Exception):
     """The server does not keep what it has acknowledged."""
 
 
+TRANSIENT = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    ConcurrentWrite,
+    Unavailable,
+)
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the same call may succeed later, unchanged."""
     if isinstance(error, asyncpg.PostgresError):
         return str(getattr(error, "sqlstate", "") or "").startswith(TRANSIENT_STATES)
-    return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError | ConcurrentWrite | Unavailable)
+    return isinstance(error, TRANSIENT)
 
 
 @dataclass(slots=True)
@@ -73,40 +98,42 @@ class Database:
                 command_timeout=CALL_LIMIT_S,
                 timeout=CALL_LIMIT_S,
                 reset=_nothing_to_reset,
-                server_settings={"application_name": self.application, **PLANS},
+                server_settings={"application_name": self.application, **PLANS, **LIMITS},
             )
         await self._pool  # opening twice at once is one opening
         return self._pool
 
     @asynccontextmanager
-    async def transaction(self, *tenants: str) -> AsyncIterator[Connection]:
-        """A transaction that sees the rows of `tenants` only; committed when the block ends well."""
-        pool = await self.pool()
-        async with pool.acquire(timeout=CALL_LIMIT_S) as conn, conn.transaction():
-            await bind_tenants(conn, tenants)
-            yield conn
+    async def transaction(self, *tenants: str, snapshot: bool = False) -> AsyncIterator[Connection]:
+        """A transaction that sees the rows of `tenants` only; committed when the block ends well, over within 5 s.
 
-    @asynccontextmanager
-    async def snapshot(self, tenant_id: str) -> AsyncIterator[Connection]:
-        """A reading transaction whose statements all see the same moment, so that a report's parts sum to its whole."""
+        With `snapshot` it only reads, and all its statements see the same moment. Raises TimeoutError.
+        """
         pool = await self.pool()
-        async with (
-            pool.acquire(timeout=CALL_LIMIT_S) as conn,
-            conn.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            await bind_tenants(conn, [tenant_id])
-            yield conn
+        async with asyncio.timeout(CALL_LIMIT_S):
+            conn = await pool.acquire()
+            try:
+                async with _ended(conn):
+                    kind = (
+                        conn.transaction(isolation="repeatable_read", readonly=True) if snapshot else conn.transaction()
+                    )
+                    async with kind:
+                        await bind_tenants(conn, tenants)
+                        yield conn
+            finally:
+                await pool.release(conn)
 
     async def run(self, call: Callable[[Connection], Awaitable[Result]], *tenants: str) -> Result:
         """`call` in a transaction of `tenants`; run again, a few times, when it lost a race that it cannot lose twice."""
-        for _ in range(RACE_LIMIT - 1):
-            try:
-                async with self.transaction(*tenants) as conn:
-                    return await call(conn)
-            except RACES_LOST:
-                continue
-        async with self.transaction(*tenants) as conn:
-            return await call(conn)
+        async with asyncio.timeout(CALL_LIMIT_S):
+            for _ in range(RACE_LIMIT - 1):
+                try:
+                    async with self.transaction(*tenants) as conn:
+                        return await call(conn)
+                except RACES_LOST:
+                    continue
+            async with self.transaction(*tenants) as conn:
+                return await call(conn)
 
     async def refuse_unsafe_server(self) -> None:
         """Raises UnsafeServer when the server could lose what it has acknowledged."""
@@ -127,6 +154,16 @@ class Database:
         except TimeoutError:
             self._pool.terminate()
         self._pool = None
+
+
+@asynccontextmanager
+async def _ended(conn: Connection) -> AsyncIterator[None]:
+    """Hang up when time is over: a ROLLBACK through a line that is dead would wait once more."""
+    try:
+        yield
+    except (TimeoutError, asyncio.CancelledError):
+        conn.terminate()
+        raise
 
 
 async def bind_tenants(conn: Connection, tenants: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from shared.auth import Principal
 from shared.errors import DomainError, Invalid
 from shared.fields import ItemResult, Results
 
+SAME_AGAIN: dict[str, Any] = {"description": "It was there already, the same"}
 Model = TypeVar("Model")
 Outcome = TypeVar("Outcome")
 

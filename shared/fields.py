@@ -22,15 +22,20 @@ def _written(instant: Any) -> Any:
     return instant
 
 
-def _in_utc(instant: datetime) -> datetime:
-    try:
-        return instant.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("no such instant in UTC") from error
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def plausible(instant: datetime) -> datetime:
+    """The instant in UTC; days can be cut from it in every zone. Raises ValueError before 2000 and from 2100 on."""
+    if not EARLIEST <= instant < LATEST:
+        raise ValueError("an instant lies between 2000 and 2100")
+    return instant.astimezone(UTC)
 
 
 # No control characters: U+0000 passes JSON and breaks PostgreSQL's jsonb.
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+# An id of our API: it stands in a path.
+PathId = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f/]+$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Currency = Annotated[
@@ -43,7 +48,7 @@ Due = Annotated[int, Field(strict=True, ge=0, le=LIMIT, description="Minor units
 Amount = Annotated[int, Field(strict=True, gt=0, le=LIMIT, description="Minor units")]
 Method = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$"), Field(examples=["mobile"])]
 Instant = Annotated[
-    AwareDatetime, BeforeValidator(_written), AfterValidator(_in_utc), Field(description="RFC 3339 with offset")
+    AwareDatetime, BeforeValidator(_written), AfterValidator(plausible), Field(description="RFC 3339 with offset")
 ]
 
 

@@ -3,8 +3,9 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
+import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
@@ -29,7 +30,16 @@ HEADER_LIMIT = 1_000
 STOP_LIMIT_S = 2.0  # less than a service has for its end: the group must hear that this member leaves
 
 Apply = Callable[[Sequence[Received]], Awaitable[None]]
-MissingTenants = Callable[[set[str]], Awaitable[set[str]]]
+
+
+class KnownTenants(Protocol):
+    """Which tenants a consumer may apply events of."""
+
+    async def unknown(self, tenant_ids: set[str]) -> set[str]:
+        """Those not known now."""
+
+    async def wait_for(self, tenant_ids: set[str]) -> set[str]:
+        """Those still not known after a bounded time."""
 
 
 class Consumer:
@@ -43,14 +53,14 @@ class Consumer:
         group_id: str,
         decoder: Decoder,
         apply: Apply,
-        missing_tenants: MissingTenants,
+        tenants: KnownTenants,
         publisher: Publisher,
     ) -> None:
         self._bootstrap = bootstrap
         self._topics = tuple(topics)
         self._decode = decoder.decode
         self._apply = apply
-        self._missing_tenants = missing_tenants
+        self._tenants = tenants
         self._publisher = publisher
         self._broker = KafkaBroker(bootstrap, logger=None, graceful_timeout=STOP_LIMIT_S)
         self._subscriber = self._broker.subscriber(
@@ -109,9 +119,14 @@ class Consumer:
                 continue
             if event is not None:
                 live.append((record, event))
-        unknown = await self._through_outages(self._missing_tenants, {event.tenant_id for _, event in live})
-        dead += [(record, "unknown tenant") for record, event in live if event.tenant_id in unknown]
+        # Those of known tenants first: nobody waits for a tenant that may never come. Keys belong to one tenant each.
+        tenants = {event.tenant_id for _, event in live}
+        unknown = await self._through_outages(self._tenants.unknown, tenants)
         await self._apply_or_isolate([pair for pair in live if pair[1].tenant_id not in unknown], dead)
+        if unknown:
+            missing = await self._through_outages(self._tenants.wait_for, unknown)
+            await self._apply_or_isolate([pair for pair in live if pair[1].tenant_id in unknown - missing], dead)
+            dead += [(record, "unknown tenant") for record, event in live if event.tenant_id in missing]
         await self._set_aside(dead)
         for topic, count in Counter(record.topic for record, _ in live).items():
             telemetry.CONSUMED.labels(topic).inc(count)
@@ -123,7 +138,7 @@ class Consumer:
             return
         try:
             with telemetry.span("consume", _carrier(live[0][1])):
-                await self._through_outages(self._apply, [event for _, event in live])
+                await self._through_outages(self._apply, [event for _, event in live], may_be_too_much=len(live) > 1)
         except Exception as error:
             if len(live) == 1:
                 log.error("event set aside", event_id=str(live[0][1].id), error=repr(error), exc_info=error)
@@ -133,13 +148,17 @@ class Consumer:
             await self._apply_or_isolate(live[:middle], dead)
             await self._apply_or_isolate(live[middle:], dead)
 
-    async def _through_outages(self, call: Callable[[Any], Awaitable[Any]], argument: Any) -> Any:
+    async def _through_outages(
+        self, call: Callable[[Any], Awaitable[Any]], argument: Any, *, may_be_too_much: bool = False
+    ) -> Any:
         attempt = 0
         while True:
             try:
                 return await call(argument)
             except Exception as error:
-                if not is_transient(error):
+                # A batch that is too much for its time would be so again: halves are tried after a while.
+                too_slow = isinstance(error, TimeoutError | asyncpg.QueryCanceledError)
+                if not is_transient(error) or (may_be_too_much and too_slow and attempt >= 2):
                     raise
                 log.warning("will try again", error=repr(error), attempt=attempt)
                 await asyncio.sleep(BACK_OFF_S[min(attempt, len(BACK_OFF_S) - 1)])

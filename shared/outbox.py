@@ -5,6 +5,7 @@ published instead. The events of one key are inserted while its aggregate's row 
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import asyncpg
 
 from shared import telemetry
-from shared.db import CALL_LIMIT_S, PLANS, Connection
+from shared.db import CALL_LIMIT_S, LIMITS, PLANS, Connection
 from shared.events import Event, encode
 from shared.ids import new_id
 from shared.log import logger
@@ -27,6 +28,8 @@ BATCH_LIMIT = 1_000
 IDLE_POLL_S = 0.02
 PACE_S = 0.01  # lets a few commits share a publication, and all that follows it, while the load is light
 TAKE_OVER_POLL_S = 1.0
+LOOK_BACK = 10_000
+LOOK_AT_ALL_EVERY_S = 2.0
 FAILURE_PAUSE_S = 0.5
 
 ADD = """
@@ -39,7 +42,7 @@ ORDER BY position
 TAKE_LOCK = "SELECT pg_try_advisory_lock($1)"
 UNPUBLISHED = """
 SELECT tenant_id, id, topic, key, event::text AS event, created_at
-FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT $1
+FROM outbox WHERE published_at IS NULL AND id > $2 ORDER BY id LIMIT $1
 """
 MARK = """
 UPDATE outbox SET published_at = $3
@@ -94,6 +97,8 @@ class Relay:
     dsn: str = field(repr=False)  # of the system role, which sees the outbox of all tenants
     publisher: Publisher
     wake: asyncio.Event  # set after a commit in this process; other processes' rows are found by polling
+    _highest_id: int = 0
+    _looked_at_all_at: float = float("-inf")
 
     async def run(self) -> None:
         """Publish for ever, through lost connections and a broker that is down."""
@@ -107,12 +112,11 @@ class Relay:
     async def _hold_lock_and_publish(self) -> None:
         # The lock, the reading and the marking share a connection: a relay that has lost its lock cannot mark.
         # The server notices within seconds when this host is gone and lets the next relay in.
-        keepalives = {"tcp_keepalives_idle": "2", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "2"}
         conn = await asyncpg.connect(
             self.dsn,
             timeout=CALL_LIMIT_S,
             command_timeout=CALL_LIMIT_S,
-            server_settings={"application_name": "relay", **PLANS, **keepalives},
+            server_settings={"application_name": "relay", **PLANS, **LIMITS},
         )
         try:
             while not await conn.fetchval(TAKE_LOCK, RELAY_LOCK):
@@ -124,17 +128,26 @@ class Relay:
             conn.terminate()
 
     async def _publish_until_empty(self, conn: Connection) -> None:
-        while rows := await conn.fetch(UNPUBLISHED, BATCH_LIMIT):
+        while rows := await conn.fetch(UNPUBLISHED, BATCH_LIMIT, self._look_from()):
             messages = [Message(row["topic"], row["key"].encode(), row["event"].encode()) for row in rows]
             if not await self.publisher.send_all(messages):
                 # Which of them arrived is unknown: all are sent again, and readers know events that they have seen.
                 await asyncio.sleep(FAILURE_PAUSE_S)
                 continue
             await conn.execute(MARK, [r["tenant_id"] for r in rows], [r["id"] for r in rows], datetime.now(UTC))
+            self._highest_id = max(self._highest_id, rows[-1]["id"])
             for topic, count in Counter(row["topic"] for row in rows).items():
                 telemetry.PUBLISHED.labels(topic).inc(count)
             if len(rows) < BATCH_LIMIT:
                 await asyncio.sleep(PACE_S)
+
+    def _look_from(self) -> int:
+        # While a long snapshot is open, say a dump, marked rows cannot leave the index, and reading from its beginning
+        # takes longer each time. Rows of slower transactions are found within the look-back, all others once in a while.
+        if time.monotonic() - self._looked_at_all_at > LOOK_AT_ALL_EVERY_S:
+            self._looked_at_all_at = time.monotonic()
+            return 0
+        return max(0, self._highest_id - LOOK_BACK)
 
     async def _idle(self) -> None:
         try:

@@ -48,16 +48,26 @@ def read_time_cursor(cursor: str | None) -> tuple[datetime, UUID] | tuple[None, 
     at, row_id = read_cursor(cursor, 2)
     try:
         instant, last_id = datetime.fromisoformat(at), UUID(row_id)
-    except (ValueError, TypeError) as error:
+        if instant.tzinfo is None:
+            raise ValueError("no offset")
+        return instant.astimezone(UTC), last_id
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise BadCursor("The cursor is not one of this list.", field="cursor") from error
-    if instant.tzinfo is None:
-        raise BadCursor("The cursor is not one of this list.", field="cursor")
-    return instant, last_id
 
 
 def write_cursor(*parts: str | int) -> str:
     """An opaque text that carries `parts`."""
     return base64.urlsafe_b64encode(msgspec.json.encode(parts)).decode().rstrip("=")
+
+
+def read_text_cursor(cursor: str | None) -> str | None:
+    """The text after which the page begins; None for the first page. Raises BadCursor."""
+    if cursor is None:
+        return None
+    (text,) = read_cursor(cursor, 1)
+    if not isinstance(text, str) or "\0" in text:
+        raise BadCursor("The cursor is not one of this list.", field="cursor")
+    return text
 
 
 def read_cursor(cursor: str, length: int) -> list[Any]:

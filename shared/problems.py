@@ -120,7 +120,9 @@ def _problem(error: Exception) -> tuple[int, dict[str, Any]]:
             "detail": str(error.detail),
         }
     if is_transient(error) or isinstance(error, asyncpg.TooManyConnectionsError):
-        return 503, Unavailable("The database is not available; nothing was changed.").problem()
+        return 503, Unavailable(
+            "The database does not answer. Whether this took effect is not known: send it again."
+        ).problem()
     return 500, _generic(500, "Something went wrong here")
 
 

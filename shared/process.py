@@ -24,7 +24,7 @@ from shared.log import configure, logger
 from shared.migrations import upgrade
 from shared.publisher import Publisher
 from shared.settings import MigrationSettings, ServiceSettings, read_settings
-from shared.tenants import TenantCopy, none_missing
+from shared.tenants import AnyTenant, TenantCopy
 
 log = logger(__name__)
 
@@ -53,7 +53,7 @@ class Service:
 
 def foundation(name: str, summary: str, settings: ServiceSettings, *, publishes: Sequence[str] = ()) -> Service:
     """The parts that every service has: API with health and metrics, its two databases, publisher. `app` is to be set."""
-    keys = Keys(pem=settings.auth_public_key, jwks_url=settings.auth_jwks_url)
+    keys = Keys(pem=settings.auth_public_key, jwks_url=settings.auth_jwks_url, key_id=settings.auth_key_id)
     verifier = Verifier(keys, settings.auth_issuer, settings.auth_audience)
     api = create_api(name, summary=summary, verifier=verifier)
     db = Database(settings.database_url.get_secret_value(), name, settings.pool_size)
@@ -163,8 +163,10 @@ def outbox_tasks(service: Service, settings: ServiceSettings, wake: asyncio.Even
             await outbox.measure_backlog(conn, now=datetime.now(UTC))
 
     async def forget() -> None:
-        async with service.system_db.transaction() as conn:
-            await conn.execute(idempotency.FORGET, datetime.now(UTC) - timedelta(days=idempotency.KEEP_FOR_DAYS))
+        before, done = datetime.now(UTC) - timedelta(days=idempotency.KEEP_FOR_DAYS), ""
+        while done != "DELETE 0":
+            async with service.system_db.transaction() as conn:
+                done = await conn.execute(idempotency.FORGET, before)
 
     return {
         "relay": relay.run,
@@ -184,7 +186,7 @@ def consumers(
         group_id=service.name,
         decoder=Decoder(events),
         apply=apply,
-        missing_tenants=copy.missing,
+        tenants=copy,
         publisher=service.publisher,
     )
     tenants = Consumer(
@@ -193,7 +195,7 @@ def consumers(
         group_id=f"{service.name}-tenants",
         decoder=Decoder([TenantConfigured]),
         apply=copy.keep,
-        missing_tenants=none_missing,
+        tenants=AnyTenant(),
         publisher=service.publisher,
     )
     return {"consume-events": own.run, "consume-tenants": tenants.run}

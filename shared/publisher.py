@@ -14,6 +14,7 @@ log = logger(__name__)
 
 SEND_LIMIT_S = 10.0
 PARTITIONS = 4
+RECORD_LIMIT_BYTES = 4 * 1024 * 1024  # a dead letter is the record that it was, and its headers
 DEAD_LETTER_SUFFIX = ".dlq"
 
 
@@ -55,7 +56,11 @@ class Publisher:
     async def _started(self) -> AIOKafkaProducer:
         await ensure_topics(self._bootstrap, self._topics)
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap, acks="all", enable_idempotence=True, request_timeout_ms=5_000
+            bootstrap_servers=self._bootstrap,
+            acks="all",
+            enable_idempotence=True,
+            request_timeout_ms=5_000,
+            max_request_size=RECORD_LIMIT_BYTES,
         )
         try:
             await producer.start()
@@ -81,7 +86,8 @@ async def ensure_topics(bootstrap: str, topics: Sequence[str], *, replication: i
     try:
         for name in (*topics, *(topic + DEAD_LETTER_SUFFIX for topic in topics)):
             try:
-                await admin.create_topics([NewTopic(name, PARTITIONS, replication)])
+                limits = {"max.message.bytes": str(RECORD_LIMIT_BYTES)}
+                await admin.create_topics([NewTopic(name, PARTITIONS, replication, topic_configs=limits)])
             except TopicAlreadyExistsError:
                 continue
     finally:

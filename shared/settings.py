@@ -23,6 +23,7 @@ class ServiceSettings(BaseSettings):
     auth_issuer: str
     auth_audience: str = "takings"
     auth_public_key: str | None = None
+    auth_key_id: str | None = None
     auth_jwks_url: str | None = None
     unsafe_durability_for_tests: bool = False
     tenant_wait_s: float = Field(default=10.0, description="how long an event waits for its tenant to arrive")

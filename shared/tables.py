@@ -79,16 +79,17 @@ def idempotency_keys(service: str) -> str:
     return f"""
     CREATE TABLE idempotency_keys (
         tenant_id    text NOT NULL,
+        caller       text NOT NULL,
         key          text NOT NULL,
         request_hash bytea NOT NULL,
         status       integer,
         body         bytea,
         created_at   timestamptz NOT NULL,
-        PRIMARY KEY (tenant_id, key)
+        PRIMARY KEY (tenant_id, caller, key)
     );
     CREATE INDEX idempotency_keys_age ON idempotency_keys (created_at);
     {protect("idempotency_keys", service)}
-    {across_tenants("idempotency_keys", service, grants="SELECT (created_at), DELETE")}
+    {across_tenants("idempotency_keys", service, grants="SELECT (tenant_id, caller, key, created_at), DELETE")}
     """
 
 

@@ -26,6 +26,7 @@ ONE = "SELECT tenant_id, time_zone, currency FROM tenants WHERE tenant_id = $1"
 ZONES = "SELECT tenant_id, time_zone FROM tenants WHERE tenant_id = ANY ($1)"
 POLL_S = 0.1
 GIVEN_UP_FOR_S = 60.0
+SHORT_WAIT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,13 @@ class TenantCopy:
         self._db = db
         self._wait_s = wait_s
         self._known: set[str] = set()
-        self._given_up: dict[str, float] = {}
+        self._given_up_at = float("-inf")
 
     async def keep(self, events: Sequence[Received]) -> None:
-        """Apply `tenant-configured` events; the highest version wins."""
+        """Apply `tenant-configured` events; the highest version wins. Raises ValueError for a time zone that is none."""
         data = [event.data for event in events]
+        for tenant in data:
+            ZoneInfo(tenant.time_zone)  # a bad one is this event's fault, not that of all events of the tenant
         ids = [event.tenant_id for event in events]
         async with self._db.transaction(*ids) as conn:
             await conn.execute(
@@ -74,24 +77,33 @@ class TenantCopy:
                 datetime.now(UTC),
             )
 
-    async def missing(self, tenant_ids: set[str]) -> set[str]:
-        """Those that are still unknown after the waiting time; they are not waited for again for a minute."""
-        deadline = time.monotonic() + self._wait_s
-        while unknown := tenant_ids - self._known:
-            async with self._db.transaction(*unknown) as conn:
-                self._known.update(row["tenant_id"] for row in await conn.fetch(KNOWN, sorted(unknown)))
-            now = time.monotonic()
-            unknown -= self._known
-            waiting = {t for t in unknown if now - self._given_up.get(t, float("-inf")) > GIVEN_UP_FOR_S}
-            if not waiting:
-                return unknown
-            if now >= deadline:
-                self._given_up.update(dict.fromkeys(waiting, now))
+    async def unknown(self, tenant_ids: set[str]) -> set[str]:
+        """Those that are not in the copy now."""
+        new = tenant_ids - self._known
+        if new:
+            async with self._db.transaction(*new) as conn:
+                self._known.update(row["tenant_id"] for row in await conn.fetch(KNOWN, sorted(new)))
+        return new - self._known
+
+    async def wait_for(self, tenant_ids: set[str]) -> set[str]:
+        """Those that are still unknown after the waiting time, which is short while others are being given up on."""
+        started = time.monotonic()
+        wait_s = self._wait_s if started - self._given_up_at > GIVEN_UP_FOR_S else min(self._wait_s, SHORT_WAIT_S)
+        while unknown := await self.unknown(tenant_ids):
+            if time.monotonic() - started >= wait_s:
+                self._given_up_at = time.monotonic()
                 return unknown
             await asyncio.sleep(POLL_S)
         return set()
 
 
-async def none_missing(_tenant_ids: set[str]) -> set[str]:
+class AnyTenant:
     """For the consumer of `tenants` itself, whose events bring their tenant."""
-    return set()
+
+    async def unknown(self, _tenant_ids: set[str]) -> set[str]:
+        """None."""
+        return set()
+
+    async def wait_for(self, _tenant_ids: set[str]) -> set[str]:
+        """None."""
+        return set()

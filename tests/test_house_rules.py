@@ -5,6 +5,7 @@ import re
 from importlib import import_module
 
 import pytest
+from prometheus_client import REGISTRY
 
 from deploy.databases import SERVICES
 from deploy.event_descriptions import breaking_changes, consumed_by, event_schema
@@ -112,6 +113,18 @@ def test_documents_name_only_files_that_exist():
             if not (page.parent / target).exists() and not (PROJECT / target).exists():
                 missing.append(f"{page.relative_to(PROJECT)}: {target}")
     assert missing == []
+
+
+def test_the_runbook_names_only_metrics_that_exist():
+    for module in ("shared.telemetry", "services.alerts.metrics"):
+        import_module(module)
+    exposed = set()
+    for family in REGISTRY.collect():
+        suffixes = {"counter": ["_total"], "histogram": ["", "_count", "_sum", "_bucket"]}.get(family.type, [""])
+        exposed |= {family.name + suffix for suffix in suffixes}
+    named = set(re.findall(r"\btakings_\w+", (PROJECT / "docs/runbook.md").read_text()))
+    assert "takings_mails_total" in named
+    assert named - exposed == set()
 
 
 def test_folders_hold_packages_only_where_they_are_imported():

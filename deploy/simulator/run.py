@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from deploy.errors import WrongUse
 from deploy.simulator.booking import play_day
 from deploy.simulator.checks import Played, check_run
 from deploy.simulator.client import DemoFailed, open_session
@@ -84,6 +85,21 @@ async def _run(console: Console, stack: dict[str, Any], mint: Mint, options: Dem
         write_report(options.report, report)
         console.print(f"Report: {options.report}", markup=False)
     return 0 if all(check.ok for check in checks) else 1
+
+
+def check_options(options: DemoOptions) -> None:
+    """Raises WrongUse for files that no demo could play, so that nothing is started for them."""
+    for file in (options.trips, options.mapping):
+        if file is not None and not file.is_file():
+            raise WrongUse(f"no such file: {file}")
+    try:
+        if options.mapping is not None:
+            read_mapping(options.mapping)
+        trips, _ = open_trips(options)
+        if options.trips is not None:
+            next(iter(trips), None)  # its header has the columns that are mapped
+    except (DemoFailed, MappingError, TripsFileError, OSError) as error:
+        raise WrongUse(" ".join(str(error).split())) from error
 
 
 def open_trips(options: DemoOptions) -> tuple[Trips, str]:

@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
 from services.alerts.match_rules import match
-from services.alerts.models import Alert, Rule
+from services.alerts.models import Alert, Kind, Rule
 from services.alerts.rule_rows import terms_of
 from shared import inbox
 from shared.db import Connection, columns
@@ -27,25 +28,39 @@ ORDER BY tenant_id, rule_id, subject
 ON CONFLICT (tenant_id, rule_id, subject) DO NOTHING
 RETURNING tenant_id, alert_id
 """
+# The recipients are those of the rules that are locked above.
 ADD_DELIVERIES = """
 INSERT INTO deliveries (tenant_id, alert_id, recipient, rule_id, created_at)
-SELECT tenant_id, alert_id, recipient, rule_id, $5
-FROM unnest($1::text[], $2::uuid[], $3::text[], $4::uuid[]) AS new (tenant_id, alert_id, recipient, rule_id)
+SELECT tenant_id, new.alert_id, recipient, rule_id, $4
+FROM unnest($1::text[], $2::uuid[], $3::uuid[]) AS new (tenant_id, alert_id, rule_id)
+JOIN alert_rules USING (tenant_id, rule_id) CROSS JOIN unnest(alert_rules.recipients) AS recipient
 """
 # After the deliveries: who locks the queue, as the sweep does to find it empty, sees what has been put in.
 FILL_QUEUES = """
 INSERT INTO mail_queues (tenant_id, rule_id, recipient, waiting_since, not_before)
-SELECT DISTINCT tenant_id, rule_id, recipient, $4::timestamptz, $4::timestamptz
-FROM unnest($1::text[], $2::uuid[], $3::text[]) AS new (tenant_id, rule_id, recipient)
+SELECT tenant_id, rule_id, recipient, $3::timestamptz, $3::timestamptz
+FROM unnest($1::text[], $2::uuid[]) AS fired (tenant_id, rule_id)
+JOIN alert_rules USING (tenant_id, rule_id) CROSS JOIN unnest(alert_rules.recipients) AS recipient
 ORDER BY tenant_id, rule_id, recipient
 ON CONFLICT (tenant_id, rule_id, recipient) DO UPDATE
 SET waiting_since = coalesce(mail_queues.waiting_since, excluded.waiting_since)
+"""
+# Alerts that know no fleet and events that name one write the same row: of two batches at once the second waits for the
+# first and then sees what it did, so both orders end the same.
+MEET = """
+INSERT INTO subject_fleets (tenant_id, subject, fleet_id)
+SELECT tenant_id, subject, min(fleet_id)
+FROM unnest($1::text[], $2::text[], $3::text[]) AS met (tenant_id, subject, fleet_id)
+GROUP BY tenant_id, subject ORDER BY tenant_id, subject
+ON CONFLICT (tenant_id, subject) DO UPDATE SET fleet_id = coalesce(subject_fleets.fleet_id, excluded.fleet_id)
+RETURNING tenant_id, subject, fleet_id
 """
 NAME_FLEETS = """
 UPDATE alerts SET fleet_id = matched.fleet_id
 FROM unnest($1::text[], $2::text[], $3::text[]) AS matched (tenant_id, subject, fleet_id)
 WHERE alerts.tenant_id = matched.tenant_id AND alerts.subject = matched.subject AND alerts.fleet_id IS NULL
 """
+DELIVERIES_AT_ONCE = 10_000  # a fraction of a second each, of the five that a statement has
 
 
 async def raise_alerts(conn: Connection, events: Sequence[Received], *, now: datetime) -> list[Alert]:
@@ -55,13 +70,14 @@ async def raise_alerts(conn: Connection, events: Sequence[Received], *, now: dat
         return []
     rules = await _rules(conn, {event.tenant_id for event in fresh})
     fired = [alert for event in fresh for rule in rules[event.tenant_id] if (alert := match(rule, event)) is not None]
-    new = await _store(conn, fired, now=now) if fired else []
+    fleets = await _fleets(conn, fresh, fired)
+    named = [replace(alert, fleet_id=alert.fleet_id or fleets.get((alert.tenant_id, alert.subject))) for alert in fired]
+    new = await _store(conn, named, now=now) if named else []
     if new:
         recipients = {rule.rule_id: rule.terms.recipients for of_tenant in rules.values() for rule in of_tenant}
         await _queue_mails(conn, new, recipients, now=now)
-    matched = [event for event in fresh if event.type == PaymentMatched.TYPE and event.data.fleet_id is not None]
-    if matched:  # the fleet of money that came before its request is known only now
-        rows = [(event.tenant_id, event.data.payment_id, event.data.fleet_id) for event in matched]
+    if fleets:  # the alerts of earlier batches
+        rows = [(*subject, fleet_id) for subject, fleet_id in fleets.items()]
         await conn.execute(NAME_FLEETS, *map(list, zip(*rows, strict=True)))
     return new
 
@@ -73,6 +89,22 @@ async def _rules(conn: Connection, tenant_ids: set[str]) -> defaultdict[str, lis
     return rules
 
 
+async def _fleets(conn: Connection, fresh: list[Received], fired: list[Alert]) -> dict[tuple[str, str], str]:
+    """The fleets that are known now, by tenant and payment: of what has been matched, and of alerts that know none."""
+    met: list[tuple[str, str, str | None]] = [
+        (event.tenant_id, event.data.payment_id, event.data.fleet_id)
+        for event in fresh
+        if event.type == PaymentMatched.TYPE and event.data.fleet_id is not None
+    ]
+    met += [
+        (alert.tenant_id, alert.subject, None)
+        for alert in fired
+        if alert.fleet_id is None and alert.kind is not Kind.PAYOUT_FAILED  # a payout has no fleet
+    ]
+    rows = await conn.fetch(MEET, *map(list, zip(*met, strict=True))) if met else []
+    return {(row["tenant_id"], row["subject"]): row["fleet_id"] for row in rows if row["fleet_id"] is not None}
+
+
 async def _store(conn: Connection, fired: list[Alert], *, now: datetime) -> list[Alert]:
     rows = await conn.fetch(RAISE, *columns(fired, Alert), now)
     stored = {(row["tenant_id"], row["alert_id"]) for row in rows}
@@ -82,9 +114,16 @@ async def _store(conn: Connection, fired: list[Alert], *, now: datetime) -> list
 async def _queue_mails(
     conn: Connection, alerts: list[Alert], recipients: dict[UUID, tuple[str, ...]], *, now: datetime
 ) -> None:
-    mails = [(alert, recipient) for alert in alerts for recipient in recipients[alert.rule_id]]
-    tenants = [alert.tenant_id for alert, _ in mails]
-    rules = [alert.rule_id for alert, _ in mails]
-    to = [recipient for _, recipient in mails]
-    await conn.execute(ADD_DELIVERIES, tenants, [alert.alert_id for alert, _ in mails], to, rules, now)
-    await conn.execute(FILL_QUEUES, tenants, rules, to, now)
+    mails = 0
+    portions: list[list[Alert]] = [[]]
+    for alert in alerts:
+        mails += len(recipients[alert.rule_id])
+        if mails > DELIVERIES_AT_ONCE:
+            mails = len(recipients[alert.rule_id])
+            portions.append([])
+        portions[-1].append(alert)
+    for portion in portions:
+        tenants, rules = [alert.tenant_id for alert in portion], [alert.rule_id for alert in portion]
+        await conn.execute(ADD_DELIVERIES, tenants, [alert.alert_id for alert in portion], rules, now)
+    fired = sorted({(alert.tenant_id, alert.rule_id) for alert in alerts})
+    await conn.execute(FILL_QUEUES, [tenant_id for tenant_id, _ in fired], [rule_id for _, rule_id in fired], now)

@@ -83,6 +83,14 @@ CREATE TABLE public.mail_queues (
 
 ALTER TABLE ONLY public.mail_queues FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.subject_fleets (
+    tenant_id text NOT NULL,
+    subject text NOT NULL,
+    fleet_id text
+);
+
+ALTER TABLE ONLY public.subject_fleets FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.tenants (
     tenant_id text NOT NULL,
     name text NOT NULL,
@@ -115,6 +123,9 @@ ALTER TABLE ONLY public.inbox
 
 ALTER TABLE ONLY public.mail_queues
     ADD CONSTRAINT mail_queues_pkey PRIMARY KEY (tenant_id, rule_id, recipient);
+
+ALTER TABLE ONLY public.subject_fleets
+    ADD CONSTRAINT subject_fleets_pkey PRIMARY KEY (tenant_id, subject);
 
 ALTER TABLE ONLY public.tenants
     ADD CONSTRAINT tenants_pkey PRIMARY KEY (tenant_id);
@@ -150,6 +161,8 @@ ALTER TABLE public.inbox ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.mail_queues ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.subject_fleets ENABLE ROW LEVEL SECURITY;
+
 CREATE POLICY system ON public.alert_rules TO alerts_system USING (true) WITH CHECK (true);
 
 CREATE POLICY system ON public.mail_queues TO alerts_system USING (true) WITH CHECK (true);
@@ -165,6 +178,8 @@ CREATE POLICY tenant ON public.deliveries USING (((tenant_id = ANY (( SELECT str
 CREATE POLICY tenant ON public.inbox USING (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE)) WITH CHECK (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE));
 
 CREATE POLICY tenant ON public.mail_queues USING (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE)) WITH CHECK (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE));
+
+CREATE POLICY tenant ON public.subject_fleets USING (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE)) WITH CHECK (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE));
 
 CREATE POLICY tenant ON public.tenants USING (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE)) WITH CHECK (((tenant_id = ANY (( SELECT string_to_array(current_setting('app.tenant'::text, true), ','::text) AS string_to_array)::text[])) IS TRUE));
 
@@ -190,5 +205,7 @@ GRANT SELECT,INSERT,UPDATE ON TABLE public.mail_queues TO alerts_app;
 GRANT SELECT ON TABLE public.mail_queues TO alerts_system;
 
 GRANT UPDATE(not_before) ON TABLE public.mail_queues TO alerts_system;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.subject_fleets TO alerts_app;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.tenants TO alerts_app;

@@ -16,11 +16,11 @@ from services.payments.books import (
     update_payments,
     update_requests,
 )
-from services.payments.models import Payment, PaymentStatus, Receipt, Request
+from services.payments.models import Payment, PaymentStatus, Receipt, Request, RequestStatus
 from services.payments.settlement import describe, refuse_misfit, settle, takes_effect
 from shared import audit, outbox
 from shared.db import ConcurrentWrite, Connection
-from shared.errors import DomainError
+from shared.errors import Conflict, DomainError
 from shared.ids import new_id
 
 STORE_CALLBACKS = """
@@ -34,6 +34,12 @@ UPDATE callbacks AS c SET payment_id = h.payment_id, handled_at = $4, attempts =
 FROM unnest($1::text[], $2::uuid[], $3::uuid[]) AS h (tenant_id, callback_id, payment_id)
 WHERE c.tenant_id = h.tenant_id AND c.callback_id = h.callback_id AND c.handled_at IS NULL
 """
+
+
+class TransactionDiffers(Conflict):
+    """The transaction_id is taken by a payment of another request."""
+
+    code = "transaction-differs"
 
 
 class Recorded(NamedTuple):
@@ -64,11 +70,7 @@ async def record_payments(
     """
     receipts = await _with_known_requests(conn, receipts)
     requests = await lock_requests(conn, [key for r in receipts if (key := _request_key(r))])
-    missing = {
-        key
-        for r in receipts
-        if r.status is PaymentStatus.COMPLETED and not r.must_fit and (key := _request_key(r)) and key not in requests
-    }
+    missing = {key for r in receipts if not r.must_fit and (key := _request_key(r)) and key not in requests}
     await await_requests(conn, missing, now=now)
     work = _Work(requests, await lock_payments(conn, [r.key for r in receipts]))
     results = [_work_out(work, receipt, now) for receipt in receipts]
@@ -98,6 +100,10 @@ def _request_key(receipt: Receipt) -> Key | None:
 
 def _work_out(work: _Work, receipt: Receipt, now: datetime) -> Recorded | DomainError:
     known = work.payments.get(receipt.key)
+    if known is not None and receipt.must_fit and known.request_id != receipt.request_id:
+        return TransactionDiffers(f"There is another payment {receipt.transaction_id}.", field="transaction_id")
+    if known is not None and _names_request_late(known, receipt):
+        return _join_late(work, known, receipt, now)
     if not takes_effect(known, receipt.status):
         assert known is not None  # noqa: S101 - takes_effect says so
         return Recorded("duplicate", known)
@@ -117,6 +123,21 @@ def _work_out(work: _Work, receipt: Receipt, now: datetime) -> Recorded | Domain
     work.payments[receipt.key] = work.touched[receipt.key] = payment
     work.events.append(event(payment))
     return Recorded("recorded", payment)
+
+
+def _names_request_late(known: Payment, receipt: Receipt) -> bool:
+    return known.status == PaymentStatus.COMPLETED and known.request_id is None and receipt.request_id is not None
+
+
+def _join_late(work: _Work, known: Payment, receipt: Receipt, now: datetime) -> Recorded:
+    """The money is there already, without a request; an earlier or repeated word of the gateway names one."""
+    known.request_id, known.updated_at = receipt.request_id, now
+    request = work.requests.get(_request_key(receipt) or ("", ""))
+    settle(known, request)
+    work.touched[receipt.key] = known
+    if request is not None and request.status != RequestStatus.AWAITED:
+        work.events.append(event(known, matched=True))
+    return Recorded("duplicate", known)
 
 
 def _new_state(known: Payment | None, receipt: Receipt, now: datetime) -> Payment:

@@ -52,6 +52,7 @@ ALTER TABLE ONLY public.gateway_secrets FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.idempotency_keys (
     tenant_id text NOT NULL,
+    caller text NOT NULL,
     key text NOT NULL,
     request_hash bytea NOT NULL,
     status integer,
@@ -173,7 +174,7 @@ ALTER TABLE ONLY public.gateway_secrets
     ADD CONSTRAINT gateway_secrets_pkey PRIMARY KEY (tenant_id, account_id, secret_id);
 
 ALTER TABLE ONLY public.idempotency_keys
-    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, key);
+    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, caller, key);
 
 ALTER TABLE ONLY public.outbox
     ADD CONSTRAINT outbox_pkey PRIMARY KEY (tenant_id, id);
@@ -200,9 +201,17 @@ CREATE INDEX outbox_unpublished ON public.outbox USING btree (id) WHERE (publish
 
 CREATE INDEX payments_client ON public.payments USING btree (tenant_id, client_id, paid_at DESC, payment_id DESC);
 
+CREATE INDEX payments_fleet ON public.payments USING btree (tenant_id, fleet_id, paid_at DESC, payment_id DESC);
+
+CREATE INDEX payments_open ON public.payments USING btree (tenant_id, status, paid_at DESC, payment_id DESC) WHERE (status <> 'completed'::text);
+
+CREATE INDEX payments_route ON public.payments USING btree (tenant_id, route_id, paid_at DESC, payment_id DESC);
+
 CREATE INDEX payments_time ON public.payments USING btree (tenant_id, paid_at DESC, payment_id DESC);
 
 CREATE INDEX payments_unmatched ON public.payments USING btree (tenant_id, request_id) WHERE (flags @> '{unmatched}'::text[]);
+
+CREATE INDEX payments_vehicle ON public.payments USING btree (tenant_id, vehicle_id, paid_at DESC, payment_id DESC);
 
 ALTER TABLE ONLY public.gateway_secrets
     ADD CONSTRAINT gateway_secrets_tenant_id_account_id_fkey FOREIGN KEY (tenant_id, account_id) REFERENCES public.gateway_accounts(tenant_id, account_id);
@@ -271,6 +280,12 @@ GRANT SELECT,INSERT,UPDATE ON TABLE public.gateway_secrets TO payments_app;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.idempotency_keys TO payments_app;
 GRANT DELETE ON TABLE public.idempotency_keys TO payments_system;
+
+GRANT SELECT(tenant_id) ON TABLE public.idempotency_keys TO payments_system;
+
+GRANT SELECT(caller) ON TABLE public.idempotency_keys TO payments_system;
+
+GRANT SELECT(key) ON TABLE public.idempotency_keys TO payments_system;
 
 GRANT SELECT(created_at) ON TABLE public.idempotency_keys TO payments_system;
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from services.payouts.ledger import Move, move
 from services.payouts.models import Account, PayoutStatus
 from shared import audit, outbox
-from shared.db import Connection
+from shared.db import ConcurrentWrite, Connection
 from shared.errors import Conflict
 from shared.events.payouts import PayoutRequested
 from shared.ids import new_id
@@ -41,7 +41,7 @@ WITH free AS (
 )
 UPDATE earnings AS e SET payout_id = free.payout_id
 FROM free
-WHERE e.tenant_id = $1 AND e.earning_id = free.earning_id
+WHERE e.tenant_id = $1 AND e.earning_id = free.earning_id AND e.payout_id IS NULL
   AND (free.payable <= 0 OR free.running - free.payable < free.amount)
 """
 # An earning that reaches beyond is split: the first part is paid and carries the commission, the second stays free.
@@ -68,6 +68,14 @@ SELECT tenant_id, gen_random_uuid(), payment_id, payee_id,
         WHERE e.tenant_id = $1 AND e.payment_id = last.payment_id AND e.payee_id = last.payee_id),
        fleet_id, currency, beyond, 0, commission_bp, beyond, 0, paid_at, accrued_at, available_at
 FROM last
+"""
+
+NOT_COVERED = """
+SELECT EXISTS (
+    SELECT FROM payouts AS p
+    WHERE p.tenant_id = $1 AND p.payout_id = ANY ($2) AND p.amount IS DISTINCT FROM
+          (SELECT sum(e.payable) FROM earnings AS e WHERE e.tenant_id = $1 AND e.payout_id = p.payout_id)
+)
 """
 
 
@@ -103,8 +111,9 @@ async def request_payouts(
 ) -> list[Requested | NothingAvailable | MoreThanAvailable]:
     """Lock what is asked for, a payout each, in the open transaction; one result per ask, in the order given."""
     payees = sorted({ask.payee_id for ask in asks})
-    await conn.fetch(LOCK_WALLETS, tenant_id, payees, currency)
-    rows = await conn.fetch(AVAILABLE, tenant_id, payees, currency, now)
+    # Only what is locked counts: a wallet that appears just now would be seen by two who both hold no lock on it.
+    locked = [row["payee_id"] for row in await conn.fetch(LOCK_WALLETS, tenant_id, payees, currency)]
+    rows = await conn.fetch(AVAILABLE, tenant_id, locked, currency, now)
     available = {row["payee_id"]: row["available"] for row in rows}
     results = [_decide(ask, available, currency) for ask in asks]
     made = [result for result in results if isinstance(result, Requested)]
@@ -114,6 +123,8 @@ async def request_payouts(
     await conn.execute(CREATE, tenant_id, currency, actor.subject, now, ids, owners, amounts)
     await conn.execute(LOCK_EARNINGS, tenant_id, currency, ids, owners, amounts, now)
     await conn.execute(SPLIT, tenant_id, ids, amounts)
+    if await conn.fetchval(NOT_COVERED, tenant_id, ids):
+        raise ConcurrentWrite("somebody else took some of these earnings")
     moves = [Move(tenant_id, m.payout_id, m.payee_id, currency, m.amount) for m in made]
     await move(conn, "payout-requested", moves, Account.WALLET, Account.LOCKED, now=now)
     await outbox.add(conn, "payouts", [_event(tenant_id, m, currency, now) for m in made], now=now)

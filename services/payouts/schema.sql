@@ -81,6 +81,7 @@ ALTER TABLE ONLY public.entries FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.idempotency_keys (
     tenant_id text NOT NULL,
+    caller text NOT NULL,
     key text NOT NULL,
     request_hash bytea NOT NULL,
     status integer,
@@ -189,7 +190,7 @@ ALTER TABLE ONLY public.entries
     ADD CONSTRAINT entries_pkey PRIMARY KEY (tenant_id, journal_id, line);
 
 ALTER TABLE ONLY public.idempotency_keys
-    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, key);
+    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, caller, key);
 
 ALTER TABLE ONLY public.journals
     ADD CONSTRAINT journals_pkey PRIMARY KEY (tenant_id, journal_id);
@@ -226,9 +227,6 @@ CREATE INDEX payouts_payee ON public.payouts USING btree (tenant_id, payee_id, r
 CREATE INDEX payouts_time ON public.payouts USING btree (tenant_id, requested_at DESC, payout_id DESC);
 
 CREATE TRIGGER entries_balance AFTER INSERT ON public.entries REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_unbalanced_journals();
-
-ALTER TABLE ONLY public.earnings
-    ADD CONSTRAINT earnings_tenant_id_payout_id_fkey FOREIGN KEY (tenant_id, payout_id) REFERENCES public.payouts(tenant_id, payout_id);
 
 ALTER TABLE public.audit ENABLE ROW LEVEL SECURITY;
 
@@ -284,6 +282,12 @@ GRANT SELECT,INSERT ON TABLE public.entries TO payouts_app;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.idempotency_keys TO payouts_app;
 GRANT DELETE ON TABLE public.idempotency_keys TO payouts_system;
+
+GRANT SELECT(tenant_id) ON TABLE public.idempotency_keys TO payouts_system;
+
+GRANT SELECT(caller) ON TABLE public.idempotency_keys TO payouts_system;
+
+GRANT SELECT(key) ON TABLE public.idempotency_keys TO payouts_system;
 
 GRANT SELECT(created_at) ON TABLE public.idempotency_keys TO payouts_system;
 

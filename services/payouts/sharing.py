@@ -30,10 +30,13 @@ def plan_in_force(plans: Sequence[Plan], *, payee_id: str, fleet_id: str | None,
 def earnings_of(tenant_id: str, payment: PaymentCompleted, plans: Sequence[Plan], zone: ZoneInfo) -> list[Earning]:
     """One earning per payee of what was applied; a cash fare is in the payees' hands already, by the same shares."""
     shares = [share.share_bp for share in payment.payees]
-    if not shares or payment.applied == 0:
+    in_cash = payment.method == CASH
+    if not shares or (payment.applied == 0 and not in_cash):
         return []
     grosses = split(payment.applied, shares)
-    held = split(payment.amount, shares) if payment.method == CASH else [0] * len(shares)
+    # What was applied and what came beyond it are split apart, so that nobody holds less cash than was applied to them.
+    beyond = split(payment.amount - payment.applied, shares)
+    held = [gross + more if in_cash else 0 for gross, more in zip(grosses, beyond, strict=True)]
     on = payment.paid_at.astimezone(zone).date()
     earnings = []
     for share, gross, cash in zip(payment.payees, grosses, held, strict=True):

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tests.conftest import connected
-from tests.payments.conftest import Payments, callback_body, new_request, sign
+from tests.payments.conftest import PAID_AT, Payments, callback_body, new_request, sign
 
 
 async def outbox(payments: Payments) -> list[dict]:
@@ -91,6 +91,37 @@ async def test_money_before_its_request_joins_it(payments: Payments):
     (payment,) = await payments.payments()
     assert (payment["flags"], payment["applied"], payment["fleet_id"]) == ([], 1000, "f1")
     assert [event["type"] for event in await outbox(payments)] == ["payment-completed", "payment-matched"]
+
+
+@pytest.mark.parametrize("registered_first", [True, False])
+async def test_a_request_named_after_the_money_came_is_joined(payments: Payments, registered_first: bool):
+    request_id = str(uuid4())
+    if registered_first:
+        await payments.request(1000, id=request_id)
+    await payments.callback(transaction_id="x")
+    late = await payments.callback(kind="pending", transaction_id="x", request_id=request_id)
+    assert late.json() == {"result": "duplicate"}
+    if not registered_first:
+        await payments.request(1000, id=request_id)
+    assert (await payments.see(request_id))["status"] == "completed"
+    (payment,) = await payments.payments()
+    assert (payment["status"], payment["applied"], payment["flags"]) == ("completed", 1000, [])
+    assert [event["type"] for event in await outbox(payments)] == ["payment-completed", "payment-matched"]
+
+
+async def test_one_transaction_cannot_pay_two_requests(payments: Payments):
+    first, second = await payments.request(1000), await payments.request(1000)
+    body = {"transaction_id": "till-1", "amount": 1000, "currency": "KES", "method": "cash", "paid_at": PAID_AT}
+    for request, status in ((first, 201), (first, 200), (second, 409)):
+        answer = await payments.http.post(
+            "/api/v1/payments", json={**body, "request_id": request["id"]}, headers=payments.system
+        )
+        assert answer.status_code == status, answer.text
+
+
+@pytest.mark.parametrize("odd", [{"fee": None}, {"request_id": ""}, {"payer": {"name": "", "phone": None}}])
+async def test_what_a_gateway_leaves_open_is_no_reason_to_refuse_money(payments: Payments, odd):
+    assert (await payments.callback(**odd)).json() == {"result": "recorded"}
 
 
 async def test_money_and_request_at_once_always_meet(payments: Payments):

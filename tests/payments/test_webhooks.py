@@ -216,11 +216,13 @@ NOT_EVENTS = [
     *(broken(method=value) for value in ("", "M PESA", "x" * 33, "cash\n", "\u00e9", None)),
     *(broken(paid_at=value) for value in ("", "now", "2026-03-01", "2026-03-01T08:00:00", "2026-13-01T08:00:00Z",
                                           "9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00", 1_700_000_000, None)),
+    broken(transaction_id=""),
     *(broken(**{name: value}) for name in ("transaction_id", "request_id")
-      for value in ("", "\0", "a\0b", "a\nb", "\x7f", "x" * 201, 7, ["x"])),
+      for value in ("\0", "a\0b", "a\nb", "\x7f", "x" * 201, 7, ["x"])),
     literal("transaction_id", r'"\ud800"'), literal("transaction_id", r'"\u0000"'), literal("transaction_id", '"\xff"'),
-    broken(payer="Amina"), broken(payer={"name": "a\0b"}), broken(payer={"name": 7}), broken(payer={"phone": "\x01"}),
-    broken(failure={"message": "no code"}), broken(failure={"code": "c", "message": "\0"}), broken(failure="x"),
+    broken(payer="Amina"), broken(payer={"name": "a\0b"}), broken(payer={"name": 7}),
+    broken(paid_at="1999-12-31T23:59:59Z"), broken(paid_at="2100-01-01T00:00:00Z"),
+    broken(failure={"code": "c", "message": "\0"}), broken(failure="x"),
 ]  # fmt: skip
 NOT_EVENTS[NOT_EVENTS.index(literal("transaction_id", '"\xff"'))] = literal("transaction_id", '"@"').replace(
     b'"@"', b'"\xff"'
@@ -251,7 +253,7 @@ async def test_the_limits_of_an_event_are_accepted(payments: Payments):
             {"transaction_id": "x" * 200, "request_id": "y" * 200},
             {"transaction_id": "\U0001f4b8 \u00e9'\";--"},
             {"paid_at": "2026-03-01T08:00:00.123456+14:00"},
-            {"paid_at": "0001-01-02T00:00:00Z"},
+            {"paid_at": "2000-01-01T00:00:00Z"},
             {"payer": {}, "failure": None, "unknown_field": [1]},
         ]
     ):

@@ -120,3 +120,10 @@ async def test_the_database_refuses_what_no_ledger_may_hold(payouts: Payouts):
             await conn.execute("UPDATE entries SET amount = 0")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await conn.execute("DELETE FROM journals")
+
+
+async def test_cash_in_a_currency_that_was_not_due_is_still_in_the_payees_hands(payouts: Payouts):
+    await payouts.accrue(paid(1500, currency="USD", applied=0, method="cash", flags=("currency_mismatch",)))
+    answer = await payouts.http.get("/api/v1/payees/d1/balance", params={"currency": "USD"}, headers=payouts.finance)
+    assert (answer.json()["owed"], answer.json()["lifetime_cash_held"]) == (1500, 1500)
+    await payouts.check_books()

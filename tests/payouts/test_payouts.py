@@ -8,8 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.payouts.request_payouts import Ask, NothingAvailable, Requested, request_payouts
+from shared.audit import Actor
 from shared.events.payments import Share
-from tests.payouts.conftest import Payouts, paid
+from tests.payouts.conftest import NOW, Payouts, paid
 
 
 async def test_from_request_to_disbursement(payouts: Payouts):
@@ -134,6 +136,57 @@ async def test_same_key_same_answer(payouts: Payouts):
     other = await payouts.http.post("/api/v1/payouts/request", json={"amount": 1}, headers=headers)
     assert other.status_code == 422
     assert other.json()["type"] == "urn:takings:problem:idempotency-key-reused"
+
+
+async def test_the_same_key_of_two_drivers_is_two_payouts(payouts: Payouts):
+    await payouts.accrue(paid(1000), paid(1000, payees=(Share("d2", 10_000),)))
+    for driver in ("d1", "d2"):
+        headers = {**payouts.driver(driver), "idempotency-key": "payday"}
+        answer = await payouts.http.post("/api/v1/payouts/request", json={}, headers=headers)
+        assert (answer.status_code, answer.json()["payee_id"]) == (201, driver)
+
+
+async def test_a_first_earning_that_comes_while_two_ask_is_paid_once(payouts: Payouts):
+    """The wallet appears between one request's locking and its reading: it must not pay what it has not locked."""
+    db = payouts.running.service.db
+    ask = {"tenant_id": "t1", "currency": "KES", "actor": Actor("test"), "now": NOW}
+
+    async with db.transaction("t1") as first:
+
+        class Interleaved:
+            """The first request's connection; after its first statement everything of the second one happens."""
+
+            done = False
+
+            def __getattr__(self, name):
+                return getattr(first, name)
+
+            async def fetch(self, *arguments):
+                rows = await first.fetch(*arguments)
+                if not self.done:
+                    self.done = True
+                    await payouts.accrue(paid(1000))
+                    async with db.transaction("t1") as second:
+                        (other,) = await request_payouts(second, [Ask("d1")], **ask)
+                    assert isinstance(other, Requested)
+                return rows
+
+        (mine,) = await request_payouts(Interleaved(), [Ask("d1")], **ask)
+    assert isinstance(mine, NothingAvailable)
+    await payouts.check_books()
+
+
+async def test_a_large_batch_is_answered_in_the_order_given(payouts: Payouts):
+    await payouts.accrue(*(paid(1000, payees=(Share(f"d{i}", 10_000),)) for i in range(250)))
+    body = {"payee_ids": [f"d{i}" for i in range(250)]}
+    headers = {**payouts.finance, "idempotency-key": "all"}
+    first = await payouts.http.post("/api/v1/payouts/request-batch", json=body, headers=headers)
+    assert [(r["index"], r["payee_id"], r["status"]) for r in first.json()["results"]] == [
+        (i, f"d{i}", 201) for i in range(250)
+    ]
+    again = await payouts.http.post("/api/v1/payouts/request-batch", json=body, headers=headers)
+    assert again.json() == first.json()
+    await payouts.check_books()
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,5 +1,6 @@
 """The reports over HTTP: figures, days, groups, pages, and every refusal."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -224,3 +225,12 @@ def test_the_api_declares_problems_and_examples(service):
         assert {"200", "401", "403", "422"} <= operation["responses"].keys()
         assert operation["tags"] == ["reports"]
     assert all("example" in description["components"]["schemas"][name] for name in ("Revenue", "Profits", "Happening"))
+
+
+async def test_metrics_name_the_reports_by_their_full_paths(running, call):
+    for path in (REVENUE, PROFITS, HISTORY):
+        await get(call, path)
+    text = (await running.http.get("/metrics")).text
+    routes = set(re.findall(r'^takings_http_requests_total\{.*route="([^"]*)"', text, re.MULTILINE))
+    assert {f"/api/v1{path}" for path in (REVENUE, PROFITS, HISTORY)} <= routes
+    assert not {"/revenue", "/profits", "/history"} & routes

@@ -16,7 +16,7 @@ from shared import tenants
 from shared.audit import Actor
 from shared.auth import Allow, Principal, Role, own_only
 from shared.db import Connection, Database
-from shared.edge import ItemInvalid, actor, parse_items, results, utc_now, weave
+from shared.edge import SAME_AGAIN, ItemInvalid, actor, parse_items, results, utc_now, weave
 from shared.errors import DomainError
 from shared.fields import Amount, Body, Currency, Id, Instant, Items, Method, Results, Text
 from shared.idempotency import Key, once
@@ -120,7 +120,7 @@ def router(db: Database) -> APIRouter:
         await tenants.find(conn, tenant_id)
         return await record_payments(conn, receipts, now=utc_now()) if receipts else []
 
-    @routes.post("", status_code=201, response_model=PaymentOut)
+    @routes.post("", status_code=201, response_model=PaymentOut, responses={200: SAME_AGAIN | {"model": PaymentOut}})
     async def create(request: Request, body: PaymentIn, caller: Recorder, key: Key = None) -> Response:
         """Record a payment; the same transaction_id again is 200 and the payment that is there."""
         receipt = body.to_receipt(caller.tenant, actor(request, caller))
@@ -132,7 +132,7 @@ def router(db: Database) -> APIRouter:
             row = await get_payment(conn, caller.tenant, outcome.payment.payment_id, None)
             return (201 if outcome.result == "recorded" else 200), PaymentOut.of(row)
 
-        return await once(request, db, effect, tenant_id=caller.tenant, key=key, now=utc_now())
+        return await once(request, db, effect, caller=caller, key=key, now=utc_now())
 
     @routes.post("/batch", response_model=Results)
     async def create_batch(request: Request, body: Items, caller: Recorder, key: Key = None) -> Response:
@@ -145,7 +145,7 @@ def router(db: Database) -> APIRouter:
             outcomes = weave(parsed, await record(conn, caller.tenant, receipts))
             return 200, results(outcomes, lambda r: (201 if r.result == "recorded" else 200, str(r.payment.payment_id)))
 
-        return await once(request, db, effect, tenant_id=caller.tenant, key=key, now=utc_now())
+        return await once(request, db, effect, caller=caller, key=key, now=utc_now())
 
     async def listed(caller: Principal, wanted: PaymentFilter, limit: int, cursor: str | None) -> Page[PaymentOut]:
         async with db.transaction(caller.tenant) as conn:

@@ -12,9 +12,9 @@ from services.payments.register_requests import NewRequest, Registered, register
 from shared import tenants
 from shared.auth import Allow, Principal, Role, own_only
 from shared.db import Connection, Database
-from shared.edge import ItemInvalid, parse_items, results, utc_now, weave
+from shared.edge import SAME_AGAIN, ItemInvalid, parse_items, results, utc_now, weave
 from shared.errors import DomainError
-from shared.fields import Body, Currency, Due, Id, Instant, Items, Results, Text
+from shared.fields import Body, Currency, Due, Id, Instant, Items, PathId, Results, Text
 from shared.idempotency import Key, once
 from shared.ids import new_id
 from shared.money import WHOLE_BP, equal_shares
@@ -57,7 +57,7 @@ class RequestIn(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
-    id: Id | None = None
+    id: PathId | None = None
     kind: Literal["trip", "booking", "appointment"]
     amount: Due
     currency: Currency
@@ -134,7 +134,7 @@ def router(db: Database) -> APIRouter:
         client = {"name": row.pop("client_name"), "phone": row.pop("client_phone")}
         return RequestOut(**{**row, "payees": msgspec.json.decode(row["payees"])}, client=client)
 
-    @routes.post("", status_code=201, response_model=RequestOut)
+    @routes.post("", status_code=201, response_model=RequestOut, responses={200: SAME_AGAIN | {"model": RequestOut}})
     async def create(request: Request, body: RequestIn, caller: Booking, key: Key = None) -> Response:
         """Register a request; the same id and body again is 200, another body 409."""
 
@@ -144,7 +144,7 @@ def router(db: Database) -> APIRouter:
                 raise outcome
             return (201 if outcome.is_new else 200), await read(conn, caller, outcome.request_id)
 
-        return await once(request, db, effect, tenant_id=caller.tenant, key=key, now=utc_now())
+        return await once(request, db, effect, caller=caller, key=key, now=utc_now())
 
     @routes.post("/batch")
     async def create_batch(body: Items, caller: Booking) -> Results:

@@ -10,14 +10,15 @@ import hashlib
 import hmac
 import secrets as random
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
 
 from services.payments.gateways import BadCallback, BadSignature
 from services.payments.models import PaymentStatus, Receipt
-from shared.money import LIMIT, UnknownCurrency, exponent
+from shared.fields import plausible
+from shared.money import LIMIT, exponent
 
 TOLERANCE_S = 300
 SECRET_BYTES = 32
@@ -32,15 +33,15 @@ Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 class Payer(msgspec.Struct, frozen=True):
     """Who paid; stays in this service."""
 
-    name: Text | None = None
-    phone: Text | None = None
+    name: LongText | None = None
+    phone: LongText | None = None
 
 
 class Failure(msgspec.Struct, frozen=True):
     """Why nothing was paid."""
 
-    code: Text
-    message: LongText = ""
+    code: LongText | None = None
+    message: LongText | None = None
 
 
 class Data(msgspec.Struct, frozen=True):
@@ -51,8 +52,8 @@ class Data(msgspec.Struct, frozen=True):
     currency: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}\Z")]
     method: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_-]{1,32}\Z")]
     paid_at: Instant
-    request_id: Text | None = None
-    fee: Annotated[int, msgspec.Meta(ge=0, le=LIMIT)] = 0
+    request_id: Annotated[str, msgspec.Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*\Z")] | None = None
+    fee: Annotated[int, msgspec.Meta(ge=0, le=LIMIT)] | None = None
     payer: Payer | None = None
     failure: Failure | None = None
 
@@ -91,10 +92,10 @@ class StandardGateway:
         try:
             callback = _decode(body)
             exponent(callback.data.currency)
-            paid_at = callback.data.paid_at.astimezone(UTC)
-        except (msgspec.MsgspecError, UnknownCurrency, UnicodeDecodeError, RecursionError, OverflowError) as error:
+            paid_at = plausible(callback.data.paid_at)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise BadCallback(str(error)) from error
-        data, payer = callback.data, callback.data.payer or Payer()
+        data, payer, failure = callback.data, callback.data.payer or Payer(), callback.data.failure or Failure()
         return Receipt(
             tenant_id=tenant_id,
             account_id=account_id,
@@ -104,12 +105,12 @@ class StandardGateway:
             currency=data.currency,
             method=data.method,
             paid_at=paid_at,
-            request_id=data.request_id,
-            fee=data.fee,
-            payer_name=payer.name,
-            payer_phone=payer.phone,
-            failure_code=data.failure.code if data.failure else None,
-            failure_text=data.failure.message if data.failure else None,
+            request_id=data.request_id or None,  # gateways also say "" and null for what they do not know
+            fee=data.fee or 0,
+            payer_name=payer.name or None,
+            payer_phone=payer.phone or None,
+            failure_code=failure.code or None,
+            failure_text=failure.message or None,
         )
 
     def new_secret(self) -> str:

@@ -11,7 +11,7 @@ from shared.auth import Allow, Principal, Role, own_only
 from shared.db import Database
 from shared.edge import utc_now
 from shared.fields import Currency, Id
-from shared.pages import Cursor, Limit, Page, page, read_cursor, write_cursor
+from shared.pages import Cursor, Limit, Page, page, read_text_cursor, write_cursor
 
 READERS = (Role.ADMIN, Role.FINANCE, Role.SYSTEM)
 InCurrency = Annotated[Currency | None, Query(description="The tenant's when absent")]
@@ -57,7 +57,7 @@ def router(db: Database) -> APIRouter:
         cursor: Cursor = None,
     ) -> Page[Balance]:
         """All payees' balances, by payee."""
-        after = str(read_cursor(cursor, 1)[0]) if cursor else None
+        after = read_text_cursor(cursor)
         async with db.transaction(caller.tenant) as conn:
             in_currency = currency or (await tenants.find(conn, caller.tenant)).currency
             rows = await list_balances(conn, caller.tenant, in_currency, now=utc_now(), after=after, limit=limit + 1)

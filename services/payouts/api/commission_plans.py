@@ -16,7 +16,7 @@ from shared.db import Connection, Database
 from shared.edge import actor, utc_now
 from shared.fields import Body, Id
 from shared.money import WHOLE_BP
-from shared.pages import BadCursor, Cursor, Limit, Page, page, read_cursor, write_cursor
+from shared.pages import BadCursor, Cursor, Limit, Page, page, read_text_cursor, write_cursor
 
 Keeper = Annotated[Principal, Depends(Allow(Role.ADMIN, Role.FINANCE))]
 
@@ -80,9 +80,8 @@ def router(db: Database) -> APIRouter:
 
 
 def _after(cursor: str | None) -> UUID | None:
-    if cursor is None:
-        return None
+    text = read_text_cursor(cursor)
     try:
-        return UUID(read_cursor(cursor, 1)[0])
-    except (ValueError, AttributeError, TypeError) as error:
+        return UUID(text) if text is not None else None
+    except ValueError as error:
         raise BadCursor("The cursor is not one of this list.", field="cursor") from error

@@ -85,7 +85,7 @@ def router(db: Database) -> APIRouter:
                 raise outcome
             return 200, PayoutOut(**await get_payout(conn, caller.tenant, payout_id))
 
-        return await once(request, db, effect, tenant_id=caller.tenant, key=key, now=utc_now())
+        return await once(request, db, effect, caller=caller, key=key, now=utc_now())
 
     async def decide_many(
         request: Request, caller: Principal, ids: Sequence[UUID], decision: Decision, key: str | None
@@ -94,7 +94,7 @@ def router(db: Database) -> APIRouter:
             outcomes = await decide(conn, request, caller, ids, decision)
             return 200, results(outcomes, lambda payout_id: (200, str(payout_id)))
 
-        return await once(request, db, effect, tenant_id=caller.tenant, key=key, now=utc_now())
+        return await once(request, db, effect, caller=caller, key=key, now=utc_now())
 
     @routes.post("/approve", response_model=Results)
     async def approve(request: Request, body: Ids, caller: Finance, key: Key = None) -> Response:

@@ -31,6 +31,7 @@ from shared.pages import (
     time_cursor,
 )
 
+SLICE = 100  # payees a transaction: with thousands of earnings each, more would take longer than a call may
 READERS = (Role.ADMIN, Role.FINANCE, Role.SYSTEM)
 Finance = Annotated[Principal, Depends(Allow(Role.FINANCE, Role.ADMIN))]
 Reader = Annotated[Principal, Depends(Allow(*READERS))]
@@ -148,20 +149,26 @@ def router(db: Database) -> APIRouter:
                 raise outcome
             return 201, PayoutOut(**await get_payout(conn, caller.tenant, outcome.payout_id))
 
-        return await once(request, db, effect, tenant_id=caller.tenant, key=key, now=utc_now())
+        return await once(request, db, effect, caller=caller, key=key, now=utc_now())
 
     @routes.post("/request-batch", response_model=RequestResults)
     async def request_many(request: Request, body: PayoutRequests, caller: Finance, key: Key = None) -> Response:
         """Request a payout of all that is available for each payee, each on its own."""
+        merged = RequestResults(results=[])
+        for start in range(0, len(body.payee_ids), SLICE):
+            asks = [Ask(payee_id) for payee_id in body.payee_ids[start : start + SLICE]]
+            slice_key = f"{key}#{start}" if key and start else key
 
-        async def effect(conn: Connection) -> tuple[int, BaseModel]:
-            asks = [Ask(payee_id) for payee_id in body.payee_ids]
-            outcomes = await request_(conn, request, caller, asks, body.currency) if asks else []
-            return 200, RequestResults(
-                results=[_result(i, a, o) for i, (a, o) in enumerate(zip(asks, outcomes, strict=True))]
-            )
+            async def effect(conn: Connection, asks: Sequence[Ask] = asks, start: int = start) -> tuple[int, BaseModel]:
+                outcomes = await request_(conn, request, caller, asks, body.currency)
+                pairs = enumerate(zip(asks, outcomes, strict=True), start)
+                return 200, RequestResults(results=[_result(i, ask, outcome) for i, (ask, outcome) in pairs])
 
-        return await once(request, db, effect, tenant_id=caller.tenant, key=key, now=utc_now())
+            answer = await once(request, db, effect, caller=caller, key=slice_key, now=utc_now())
+            if answer.status_code != 200:
+                return answer
+            merged.results += RequestResults.model_validate_json(bytes(answer.body)).results
+        return Response(merged.model_dump_json(), media_type="application/json")
 
     def shown(rows: Sequence[asyncpg.Record], limit: int) -> Page[PayoutOut]:
         items, next_cursor = page(rows, limit, lambda row: time_cursor(row["requested_at"], str(row["id"])))
@@ -171,7 +178,7 @@ def router(db: Database) -> APIRouter:
     async def list_(
         caller: Reader,
         status: PayoutStatus | None = None,
-        payee_id: Annotated[str | None, Query(max_length=200)] = None,
+        payee_id: Annotated[Id | None, Query()] = None,
         date_from: date | None = None,
         date_to: date | None = None,
         limit: Limit = 100,

@@ -66,7 +66,7 @@ class Happening(BaseModel):
 
 def router(db: Database) -> APIRouter:
     """The route of the history."""
-    routes = APIRouter()
+    routes = APIRouter(prefix="/api/v1/reports", tags=["reports"])
 
     @routes.get("/history")
     async def history(

@@ -65,12 +65,12 @@ class Profits(BaseModel):
 
 def router(db: Database) -> APIRouter:
     """The route of profits."""
-    routes = APIRouter()
+    routes = APIRouter(prefix="/api/v1/reports", tags=["reports"])
 
     @routes.get("/profits")
     async def profits(caller: Reader, days: Range, *, currency: Currency | None = None) -> Profits:
         """Profits of a range of days, or of all time."""
-        async with db.snapshot(caller.tenant) as conn:
+        async with db.transaction(caller.tenant, snapshot=True) as conn:
             tenant = await tenants.find(conn, caller.tenant)
             wanted = Slice(tenant.tenant_id, currency or tenant.currency, days.first, days.last, "day")
             sums = await read_profits(conn, wanted)

@@ -88,7 +88,7 @@ class Revenue(BaseModel):
 
 def router(db: Database) -> APIRouter:
     """The route of revenue."""
-    routes = APIRouter()
+    routes = APIRouter(prefix="/api/v1/reports", tags=["reports"])
 
     @routes.get("/revenue")
     async def revenue(
@@ -106,7 +106,7 @@ def router(db: Database) -> APIRouter:
         if fleets is not None and by not in {None, FLEET}:
             raise Forbidden("A manager's revenue is by fleet only.")
         after = _place(cursor)
-        async with db.snapshot(caller.tenant) as conn:
+        async with db.transaction(caller.tenant, snapshot=True) as conn:
             tenant = await tenants.find(conn, caller.tenant)
             wanted = Slice(
                 tenant.tenant_id, currency or tenant.currency, days.first, days.last, group_by, members=fleets

@@ -105,6 +105,11 @@ def upgrade() -> None:
         UNIQUE (tenant_id, account_id, transaction_id)
     );
     CREATE INDEX payments_time ON payments (tenant_id, paid_at DESC, payment_id DESC);
+    CREATE INDEX payments_fleet ON payments (tenant_id, fleet_id, paid_at DESC, payment_id DESC);
+    CREATE INDEX payments_vehicle ON payments (tenant_id, vehicle_id, paid_at DESC, payment_id DESC);
+    CREATE INDEX payments_route ON payments (tenant_id, route_id, paid_at DESC, payment_id DESC);
+    CREATE INDEX payments_open ON payments (tenant_id, status, paid_at DESC, payment_id DESC)
+        WHERE status <> 'completed';
     CREATE INDEX payments_client ON payments (tenant_id, client_id, paid_at DESC, payment_id DESC);
     CREATE INDEX payments_unmatched ON payments (tenant_id, request_id) WHERE flags @> '{{unmatched}}';
     {tables.protect("payments", SERVICE)}

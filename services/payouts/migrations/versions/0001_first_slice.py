@@ -89,7 +89,6 @@ def upgrade() -> None:
         payout_id     uuid,
         PRIMARY KEY (tenant_id, earning_id),
         UNIQUE (tenant_id, payment_id, payee_id, part),
-        FOREIGN KEY (tenant_id, payout_id) REFERENCES payouts,
         CHECK (gross = commission + net)
     );
     CREATE INDEX earnings_free ON earnings (tenant_id, payee_id, currency) WHERE payout_id IS NULL;

@@ -1,0 +1,143 @@
+"""The adaptive group commit: nobody waits for a timer, everybody hears their own result, a bad item fails alone."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from shared.batch import BATCH_LIMIT, Gather, Overloaded
+from shared.db import ConcurrentWrite
+from shared.errors import Unavailable
+
+
+class Flush:
+    """A flush that can be held at its door and that remembers what it got."""
+
+    def __init__(self):
+        self.batches = []
+        self.door = asyncio.Event()
+        self.door.set()
+        self.entered = asyncio.Event()
+        self.in_flight = self.most_in_flight = 0
+        self.poison = {}
+
+    async def __call__(self, items):
+        self.batches.append(items)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.entered.set()
+        try:
+            await self.door.wait()
+            for item in items:
+                if item in self.poison:
+                    raise self.poison[item]
+            return [f"result of {item}" for item in items]
+        finally:
+            self.in_flight -= 1
+
+
+@asynccontextmanager
+async def gathering(flush, **options):
+    gather = Gather("test", flush, key=lambda item: item, **options)
+    task = asyncio.create_task(gather.run())
+    yield gather
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def submit_behind_a_blocked_flush(flush, gather, items):
+    """Submit 0 alone, hold it in the flush, let `items` arrive, then open; the answers of all."""
+    flush.door.clear()
+    first = asyncio.create_task(gather.submit(0))
+    await asyncio.wait_for(flush.entered.wait(), 5)
+    rest = [asyncio.create_task(gather.submit(item)) for item in items]
+    await asyncio.sleep(0)  # each task runs to where it waits for its result
+    flush.door.set()
+    return await asyncio.wait_for(asyncio.gather(first, *rest, return_exceptions=True), 5)
+
+
+async def test_what_arrives_while_a_flush_is_under_way_is_the_next_batch_sorted():
+    flush = Flush()
+    async with gathering(flush) as gather:
+        items = [7, 3, 9, 1, 5]
+        answers = await submit_behind_a_blocked_flush(flush, gather, items)
+    assert answers == [f"result of {item}" for item in (0, *items)]
+    assert flush.batches == [[0], [1, 3, 5, 7, 9]]
+
+
+async def test_a_lone_item_is_flushed_at_once():
+    flush = Flush()
+    async with gathering(flush) as gather:
+        assert await asyncio.wait_for(gather.submit(4), 1) == "result of 4"
+    assert flush.batches == [[4]]
+
+
+async def test_at_most_the_limit_in_one_flush_and_one_flush_at_a_time():
+    flush = Flush()
+    async with gathering(flush) as gather:
+        items = list(range(1, 1_201))
+        answers = await submit_behind_a_blocked_flush(flush, gather, items)
+    assert answers == [f"result of {item}" for item in (0, *items)]
+    assert [len(batch) for batch in flush.batches] == [1, BATCH_LIMIT, BATCH_LIMIT, 200]
+    assert flush.most_in_flight == 1
+
+
+async def test_a_bad_item_fails_alone():
+    flush = Flush()
+    flush.poison[3] = ValueError("three is bad")
+    async with gathering(flush) as gather:
+        answers = await submit_behind_a_blocked_flush(flush, gather, [1, 2, 3, 4])
+        assert isinstance(answers[3], ValueError)
+        assert [a for i, a in enumerate(answers) if i != 3] == [f"result of {item}" for item in (0, 1, 2, 4)]
+        assert flush.batches == [[0], [1, 2, 3, 4], [1], [2], [3], [4]]
+        assert await asyncio.wait_for(gather.submit(5), 1) == "result of 5"
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError("down"), ConcurrentWrite("raced"), TimeoutError("slow")])
+async def test_a_transient_error_goes_to_all_and_is_not_tried_singly(error):
+    flush = Flush()
+    flush.poison[2] = error
+    async with gathering(flush) as gather:
+        answers = await submit_behind_a_blocked_flush(flush, gather, [1, 2, 3])
+        assert answers == ["result of 0", error, error, error]
+        assert flush.batches == [[0], [1, 2, 3]]
+        flush.poison.clear()
+        assert await asyncio.wait_for(gather.submit(2), 1) == "result of 2"
+
+
+async def test_past_the_queue_limit_callers_are_refused_at_once():
+    flush = Flush()
+    async with gathering(flush, queue_limit=3) as gather:
+        answers = await submit_behind_a_blocked_flush(flush, gather, [1, 2, 3, 4, 5])
+        assert answers[:4] == [f"result of {item}" for item in range(4)]
+        assert all(isinstance(answer, Overloaded) for answer in answers[4:])
+        assert (answers[4].status, answers[4].retry_after_s) == (503, 1)
+        assert flush.batches == [[0], [1, 2, 3]]
+        assert await asyncio.wait_for(gather.submit(6), 1) == "result of 6"  # room again
+
+
+async def test_a_caller_who_hangs_up_disturbs_nobody():
+    flush = Flush()
+    async with gathering(flush) as gather:
+        flush.door.clear()
+        first = asyncio.create_task(gather.submit(0))
+        await asyncio.wait_for(flush.entered.wait(), 5)
+        leaver, stayer = asyncio.create_task(gather.submit(1)), asyncio.create_task(gather.submit(2))
+        await asyncio.sleep(0)
+        first.cancel()  # in the flush
+        leaver.cancel()  # in the queue
+        flush.door.set()
+        assert await asyncio.wait_for(stayer, 5) == "result of 2"
+        assert first.cancelled()
+        assert leaver.cancelled()
+        assert await asyncio.wait_for(gather.submit(3), 1) == "result of 3"
+
+
+async def test_when_the_service_stops_the_callers_in_the_flush_are_told():
+    flush = Flush()
+    flush.door.clear()
+    async with gathering(flush) as gather:
+        caller = asyncio.create_task(gather.submit(1))
+        await asyncio.wait_for(flush.entered.wait(), 5)
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(caller, 1)

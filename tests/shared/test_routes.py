@@ -1,0 +1,117 @@
+"""Every route of every service says who may call it, keeps the others out, and survives odd parameters."""
+
+import re
+from pathlib import Path
+from urllib.parse import quote
+from uuid import uuid4
+
+import pytest
+
+from shared.auth import Allow, Public, Role
+from tests.payments.conftest import create_tenant
+
+SERVICES = sorted(file.parent.name for file in (Path(__file__).parents[2] / "services").glob("*/__main__.py"))
+OPEN_TO_ALL = {"/health/live", "/health/ready", "/metrics"}
+ODD = ["%00", "a%00b", "%ff", "%ed%a0%80", "%0a", "a%2Fb", "x" * 600, quote("'; DROP TABLE payments; --"), "WyI5OTk5Il0",
+       "-1", "9" * 40, "NaN", "0001-01-01", "9999-12-31", "%F0%9F%92%B8"]  # fmt: skip
+
+
+def declarations(route):
+    """The Allow and Public instances anywhere among the route's dependants."""
+    found, waiting = [], [route.dependant]
+    while waiting:
+        dependant = waiting.pop()
+        if isinstance(dependant.call, Allow | Public):
+            found.append(dependant.call)
+        waiting += dependant.dependencies
+    return found
+
+
+def routes_of(running):
+    """The routes with their full paths, checked against the description so that none is overlooked."""
+    api = running.service.api
+    routes = list(_flat(api.routes))
+    ours = [route for route in routes if hasattr(route, "dependant")]
+    assert {route.path for route in routes if route not in ours} <= {api.openapi_url}, "served by other means"
+    described = {path for path in api.openapi()["paths"] if not path.startswith("/api/v1/webhooks/")}
+    assert {route.path for route in ours} == described
+    return ours
+
+
+def _flat(routes):
+    for route in routes:
+        if hasattr(route, "effective_candidates"):  # an included router, which FastAPI keeps as one entry
+            yield from _flat(route.effective_candidates())
+        else:
+            yield route
+
+
+@pytest.fixture(params=SERVICES)
+async def running(request, run):
+    return await run(request.param)
+
+
+async def test_every_route_declares_who_may_call_it_and_means_it(running):
+    routes = routes_of(running)
+    assert len(routes) >= 6
+    for route in routes:
+        declared = declarations(route)
+        assert declared, f"{route.methods} {route.path} declares neither roles nor that it is public"
+        is_public = any(isinstance(one, Public) for one in declared)
+        assert is_public == (route.path in OPEN_TO_ALL), f"{route.path} is open to all"
+        for one in declared:
+            assert isinstance(one, Public) or (one.roles and one.roles <= set(Role))
+        path = route.path
+        for name in re.findall(r"{(\w+)}", route.path):
+            path = path.replace(f"{{{name}}}", str(uuid4()))
+        for method in route.methods:
+            await check_admission(running, method, path, declared, is_public=is_public)
+
+
+async def check_admission(running, method, path, declared, *, is_public):
+    answer = await running.http.request(method, path)
+    if is_public:
+        assert answer.status_code == 200, (method, path, answer.text)
+        return
+    assert answer.status_code == 401, (method, path, answer.text)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "urn:takings:problem:unauthorized"
+    admitted = set.intersection(*(set(one.roles) for one in declared))
+    outsiders = [role for role in Role if role not in admitted]
+    assert outsiders, f"{method} {path} admits everyone who has any token"
+    answer = await running.http.request(method, path, headers=running.as_(*outsiders, driver_id="d", client_id="c"))
+    assert answer.status_code == 403, (method, path, answer.text)
+
+
+async def test_no_odd_parameter_makes_a_route_fail(running):
+    """Nothing that anyone can write into an address may be answered with 500."""
+    if running.service.name == "payments":
+        await create_tenant(running)
+    everyone = running.as_(*Role, driver_id="d", client_id="c", fleet_ids=["f"])
+    failures = []
+    for route in routes_of(running):
+        if "GET" not in route.methods or route.path in OPEN_TO_ALL:
+            continue
+        paths = [route.path]
+        for name in re.findall(r"{(\w+)}", route.path):
+            paths = [path.replace(f"{{{name}}}", odd) for path in paths for odd in ODD]
+        if not re.findall(r"{(\w+)}", route.path):
+            names = [param.alias for param in route.dependant.query_params]
+            paths = [f"{route.path}?{name}={odd}" for name in names for odd in ODD]
+        for path in paths:
+            answer = await running.http.get(path, headers=everyone)
+            if answer.status_code >= 500:
+                failures.append(path)
+    assert failures == []
+
+
+async def test_the_webhook_survives_odd_addresses(run):
+    running = await run("payments")
+    for odd in ODD:
+        for path in (
+            f"/api/v1/webhooks/standard/{odd}",
+            f"/api/v1/webhooks/standard/t1.{odd}",
+            f"/api/v1/webhooks/{odd}/t1.x",
+        ):
+            answer = await running.http.post(path, content=b"{}")
+            assert answer.status_code in {401, 404}, (path, answer.text)
