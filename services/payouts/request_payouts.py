@@ -41,7 +41,7 @@ WITH free AS (
 )
 UPDATE earnings AS e SET payout_id = free.payout_id
 FROM free
-WHERE e.tenant_id = $1 AND e.earning_id = free.earning_id AND e.payout_id IS NULL
+WHERE e.tenant_id = $1 AND e.earning_id = free.earning_id
   AND (free.payable <= 0 OR free.running - free.payable < free.amount)
 """
 # An earning that reaches beyond is split: the first part is paid and carries the commission, the second stays free.
