@@ -143,9 +143,6 @@ CREATE INDEX mail_queues_waiting ON public.mail_queues USING btree (waiting_sinc
 ALTER TABLE ONLY public.alerts
     ADD CONSTRAINT alerts_tenant_id_rule_id_fkey FOREIGN KEY (tenant_id, rule_id) REFERENCES public.alert_rules(tenant_id, rule_id);
 
-ALTER TABLE ONLY public.deliveries
-    ADD CONSTRAINT deliveries_tenant_id_alert_id_fkey FOREIGN KEY (tenant_id, alert_id) REFERENCES public.alerts(tenant_id, alert_id);
-
 ALTER TABLE ONLY public.mail_queues
     ADD CONSTRAINT mail_queues_tenant_id_rule_id_fkey FOREIGN KEY (tenant_id, rule_id) REFERENCES public.alert_rules(tenant_id, rule_id);
 

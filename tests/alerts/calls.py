@@ -39,6 +39,7 @@ class Alerts:
     db: Database
     system_db: Database
     smtp: Smtp
+    owner_url: str
 
     async def rule(self, kind="payment_failed", *, tenant="acme", **more) -> UUID:
         async with self.db.transaction(tenant) as conn:

@@ -57,7 +57,8 @@ async def running(run):
 @pytest.fixture
 async def alerts(database, mail_server):
     urls = await database("alerts")
-    made = Alerts(Database(urls.app, "test"), Database(urls.system, "test"), Smtp("127.0.0.1", mail_server.port))
+    smtp = Smtp("127.0.0.1", mail_server.port)
+    made = Alerts(Database(urls.app, "test"), Database(urls.system, "test"), smtp, urls.owner)
     await add_tenants(made.db)
     yield made
     await made.db.close()

@@ -8,9 +8,10 @@ from services.alerts import acknowledge_alert, change_rule, create_rule, queries
 from services.alerts.create_rule import TooManyRules
 from shared.errors import Invalid, NotFound
 from shared.migrations import upgrade
-from tests.alerts.calls import BOSS, completed, failed, matched, payout_failed, terms
+from tests.alerts.calls import BOSS, NOW, completed, failed, matched, payout_failed, terms
+from tests.conftest import connected, until
 
-TABLES = ("alert_rules", "alerts", "deliveries", "mail_queues", "inbox", "audit", "tenants")
+TABLES = ("alert_rules", "alerts", "subject_fleets", "deliveries", "mail_queues", "inbox", "audit", "tenants")
 SUBJECTS = "SELECT kind, subject, fleet_id FROM alerts ORDER BY kind, subject"
 
 
@@ -58,6 +59,70 @@ async def test_the_fleet_of_unmatched_money_is_named_when_it_is_known(alerts):
     await alerts.raised(completed(fleet_id=None, request_id=None))
     await alerts.raised(matched(fleet_id="f2"))
     assert await alerts.rows(SUBJECTS) == [("high_value", "p1", "f2")]
+
+
+UNNAMED = {"fleet_id": None, "request_id": None}
+ORDERS = [(completed, matched), (matched, completed)]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("in_one_batch", [True, False])
+async def test_money_and_its_match_end_the_same_in_any_order(alerts, order, in_one_batch):
+    await alerts.rule("high_value", KES=1)
+    events = [kind(**(UNNAMED if kind is completed else {"fleet_id": "f2"})) for kind in order]
+    other = completed("p2", **UNNAMED)  # never matched
+    for batch in [[*events, other]] if in_one_batch else [[event] for event in (*events, other)]:
+        await alerts.raised(*batch)
+    assert await alerts.rows(SUBJECTS) == [("high_value", "p1", "f2"), ("high_value", "p2", None)]
+
+
+async def test_a_match_names_the_alerts_of_its_own_tenant_only(alerts):
+    await alerts.rule("high_value", KES=1)
+    await alerts.raised(matched(tenant="other", fleet_id="f2"), completed(**UNNAMED))
+    assert await alerts.rows(SUBJECTS) == [("high_value", "p1", None)]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+async def test_a_match_waits_for_its_money_in_a_batch_that_is_not_committed_yet(alerts, order):
+    await alerts.rule("high_value", KES=1)
+    first, second = (kind(**(UNNAMED if kind is completed else {"fleet_id": "f2"})) for kind in order)
+    async with alerts.db.transaction("acme") as conn:
+        await raise_alerts.raise_alerts(conn, [first], now=NOW)
+        later = asyncio.create_task(alerts.raised(second))
+
+        async def waits_or_is_done():
+            return later.done() or await conn.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
+
+        await until(waits_or_is_done)
+    await later
+    assert await alerts.rows(SUBJECTS) == [("high_value", "p1", "f2")]
+
+
+LIMIT_ROWS = """
+CREATE FUNCTION limit_rows() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (SELECT count(*) FROM new_rows) > 10000 THEN RAISE 'too many rows at once'; END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER limit_rows AFTER INSERT ON deliveries REFERENCING NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION limit_rows()
+"""
+
+
+async def test_the_mails_of_the_most_rules_and_recipients_fit_into_their_transaction(alerts):
+    """100 rules with 20 recipients each: 50 events queue 100,000 mails, at most 10,000 of them at once."""
+    recipients = [f"someone-{n}@acme.example" for n in range(20)]
+    for _ in range(create_rule.RULE_LIMIT):
+        await alerts.rule("high_value", KES=1, recipients=recipients)
+    async with connected(alerts.owner_url) as owner:
+        await owner.execute(LIMIT_ROWS)
+    new = await alerts.raised(*(completed(f"p{n}") for n in range(50)))
+    assert len(new) == 5_000
+    assert await alerts.rows("SELECT count(*), count(DISTINCT (alert_id, recipient)) FROM deliveries") == [
+        (100_000, 100_000)
+    ]
+    queues = "SELECT count(*) FROM mail_queues WHERE waiting_since IS NOT NULL"
+    assert await alerts.rows(queues) == [(2_000,)]
 
 
 async def test_an_alert_without_recipients_waits_for_no_mail(alerts):

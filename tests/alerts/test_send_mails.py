@@ -1,6 +1,7 @@
 """Mails through a real SMTP server: at once, then held for the cooldown; tried again, given up, never blocking others."""
 
 import asyncio
+from dataclasses import replace
 from email.message import EmailMessage
 
 import pytest
@@ -10,7 +11,7 @@ from services.alerts import send_mails as module
 from services.alerts.models import MailNotSent
 from services.alerts.send_mails import Sweep
 from services.alerts.smtp import Smtp
-from tests.alerts.calls import BOSS, Alerts, failed, payout_failed, terms
+from tests.alerts.calls import BOSS, failed, payout_failed, terms
 
 OTHER = "second@acme.example"
 STATES = "SELECT recipient, status, count(*) FROM deliveries GROUP BY 1, 2 ORDER BY 1, 2"
@@ -154,7 +155,7 @@ async def test_a_sender_that_dies_leaves_its_claim_to_the_next(alerts, mail_serv
 
 
 async def test_two_sweepers_send_each_mail_once(alerts, mail_server):
-    second = Alerts(alerts.db, alerts.system_db, alerts.smtp)
+    second = replace(alerts)
     for number in range(12):
         await alerts.rule(recipients=[f"r{number}@acme.example"])
     await alerts.raised(failed())

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from deploy import session
 from deploy.cli import app
 from deploy.errors import StackError
 from deploy.running_stack import tenant_id_from
@@ -32,7 +33,6 @@ def test_token_prints_the_token_and_nothing_else(state: Path) -> None:
     [
         (["token", "--role", "finance"], "no stack has run in .* yet"),
         (["tenant", "create", "Acme", "--time-zone", "UTC", "--currency", "KES"], "no stack is running"),
-        (["demo", "--trips", "/no/such.csv"], "no such file: /no/such.csv"),
         (["provision"], "TAKINGS_POSTGRES_URL is not set"),
     ],
 )
@@ -42,6 +42,50 @@ def test_what_goes_wrong_is_one_line(state: Path, monkeypatch, arguments: list[s
     assert result.exit_code == 1
     assert re.fullmatch(f"takings: {line}.*\n", result.stderr)
     assert not state.exists()
+
+
+GOOD_MAPPING = """
+currency = "KES"
+time_zone = "Africa/Nairobi"
+[columns]
+occurred_at = "When"
+amount = "Fare"
+"""
+
+
+@pytest.mark.parametrize(
+    ("trips", "mapping", "line"),
+    [
+        (None, None, "no such file: .*trips.csv"),
+        ("When,Fare\n", None, ".*trips.csv needs a mapping"),
+        ("When,Fare\n", "", ".*map.toml: currency is missing"),
+        ("When,Fare\n", "currency = KES", ".*map.toml: Invalid value"),
+        ("When,Price\n", GOOD_MAPPING, '.*trips.csv: has no column "Fare"'),
+        ("", GOOD_MAPPING, ".*trips.csv: the file is empty"),
+    ],
+)
+def test_trips_that_cannot_be_played_start_nothing(
+    state: Path, tmp_path: Path, monkeypatch, *, trips: str | None, mapping: str | None, line: str
+) -> None:
+    monkeypatch.setattr(session, "run_session", lambda *_args, **_more: pytest.fail("the stack was started"))
+    arguments = ["demo", "--trips", str(tmp_path / "trips.csv")]
+    if trips is not None:
+        (tmp_path / "trips.csv").write_text(trips)
+    if mapping is not None:
+        (tmp_path / "map.toml").write_text(mapping)
+        arguments += ["--map", str(tmp_path / "map.toml")]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 2
+    assert re.fullmatch(f"takings: {line}.*\n", result.stderr)
+    assert not state.exists()
+
+
+def test_trips_that_can_be_played_start_the_stack(state: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(session, "run_session", lambda *_args, **_more: 0)
+    (tmp_path / "trips.csv").write_text("When,Fare\n")
+    (tmp_path / "map.toml").write_text(GOOD_MAPPING)
+    arguments = ["demo", "--trips", str(tmp_path / "trips.csv"), "--map", str(tmp_path / "map.toml")]
+    assert runner.invoke(app, arguments).exit_code == 0
 
 
 @pytest.mark.parametrize(
