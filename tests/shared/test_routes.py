@@ -11,7 +11,7 @@ from shared.auth import Allow, Public, Role
 from tests.payments.conftest import create_tenant
 
 SERVICES = sorted(file.parent.name for file in (Path(__file__).parents[2] / "services").glob("*/__main__.py"))
-OPEN_TO_ALL = {"/health/live", "/health/ready", "/metrics"}
+OPEN_TO_ALL = {"/health", "/health/live", "/health/ready", "/metrics"}
 ODD = ["%00", "a%00b", "%ff", "%ed%a0%80", "%0a", "a%2Fb", "x" * 600, quote("'; DROP TABLE payments; --"), "WyI5OTk5Il0",
        "-1", "9" * 40, "NaN", "0001-01-01", "9999-12-31", "%F0%9F%92%B8"]  # fmt: skip
 
