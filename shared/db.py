@@ -40,8 +40,9 @@ WHERE (name IN ('fsync', 'full_page_writes', 'data_checksums') AND setting <> 'o
    OR (name = 'synchronous_commit' AND setting NOT IN ('on', 'remote_apply'))
 """
 # What lies in the server, not in the statement: connection, read-only after a failover, roles and passwords being changed,
-# a database that is away or closed or locked, rollback, resources (disk full), operator intervention, system error.
-TRANSIENT_STATES = ("08", "25006", "28", "3D", "40", "53", "55", "57", "58")  # SQLSTATEs, or how they begin
+# a database that is away or closed or locked, rollback, resources (disk full), operator intervention, system error; and a
+# missing right, table, column or function: the migration is still to come, and no event is to blame for that.
+TRANSIENT_STATES = ("08", "25006", "28", "3D", "40", "42501", "42P01", "42703", "42883", "53", "55", "57", "58")
 
 
 class ConcurrentWrite(Exception):

@@ -412,7 +412,7 @@ async def test_a_lost_race_is_run_again_and_a_real_error_is_not(database):
         (asyncpg.CheckViolationError("x"), False),
         (asyncpg.UniqueViolationError("x"), False),
         (asyncpg.CharacterNotInRepertoireError("x"), False),
-        (asyncpg.UndefinedTableError("x"), False),
+        (asyncpg.UndefinedTableError("x"), True),
         (asyncpg.RaiseError("x"), False),
         (ValueError(), False),
         (KeyError("x"), False),

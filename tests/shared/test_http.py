@@ -245,7 +245,7 @@ async def test_the_unexpected_is_500_without_detail_and_with_the_request_id(runn
     await owner.close()
     webhook = callback_body()
     answer = await running.http.post(WEBHOOK, content=webhook, headers=sign("whsec_AAAA", webhook))
-    check_problem(answer, 500)
+    check_problem(answer, 503)
     assert "gateway_secrets" not in answer.text
 
 

@@ -357,3 +357,27 @@ async def test_a_batch_that_is_too_much_for_its_time_is_halved(stream):
         await stream.wait_until_committed(8)
     assert stream.applied == list(range(8))
     assert await stream.dead() == []
+
+
+async def test_a_migration_that_is_late_is_waited_for(stream, database):
+    """A worker that starts before its tables are there sets nothing aside."""
+    urls = await database("payouts")
+    db, owner = Database(urls.app, "test"), await asyncpg.connect(urls.owner)
+    await owner.execute("ALTER TABLE wallets RENAME TO not_yet")
+    tried = asyncio.Event()
+
+    async def apply(events):
+        tried.set()
+        async with db.transaction("t1") as conn:
+            await conn.execute("SELECT FROM wallets")
+        await stream.apply(events)
+
+    await stream.send(1, 2)
+    async with stream.consumer(apply):
+        await asyncio.wait_for(tried.wait(), 15)
+        await owner.execute("ALTER TABLE not_yet RENAME TO wallets")
+        await stream.wait_until_committed(2)
+    assert stream.applied == [1, 2]
+    assert await stream.dead() == []
+    await owner.close()
+    await db.close()
