@@ -114,13 +114,20 @@ class Database:
         async with asyncio.timeout(CALL_LIMIT_S):
             conn = await pool.acquire()
             try:
-                async with _ended(conn):
-                    kind = (
-                        conn.transaction(isolation="repeatable_read", readonly=True) if snapshot else conn.transaction()
-                    )
-                    async with kind:
-                        await bind_tenants(conn, tenants)
-                        yield conn
+                kind = conn.transaction(isolation="repeatable_read", readonly=True) if snapshot else conn.transaction()
+                await kind.start()
+                try:
+                    await bind_tenants(conn, tenants)
+                    yield conn
+                except (TimeoutError, asyncio.CancelledError):
+                    raise
+                except BaseException:
+                    await kind.rollback()
+                    raise
+                await kind.commit()
+            except (TimeoutError, asyncio.CancelledError):
+                conn.terminate()  # a ROLLBACK through a line that is dead would wait once more
+                raise
             finally:
                 await pool.release(conn)
 
@@ -155,16 +162,6 @@ class Database:
         except TimeoutError:
             self._pool.terminate()
         self._pool = None
-
-
-@asynccontextmanager
-async def _ended(conn: Connection) -> AsyncIterator[None]:
-    """Hang up when time is over: a ROLLBACK through a line that is dead would wait once more."""
-    try:
-        yield
-    except (TimeoutError, asyncio.CancelledError):
-        conn.terminate()
-        raise
 
 
 async def bind_tenants(conn: Connection, tenants: Iterable[str]) -> None:
