@@ -1,0 +1,50 @@
+"""How an operator's command reaches the databases and the broker: by the environment, else by the local stack's secrets."""
+
+import os
+from dataclasses import dataclass, field
+
+from deploy.databases import service_databases, url_as
+from deploy.errors import StackError
+from deploy.running_stack import running_stack
+from deploy.service_commands import read_or_make_secrets
+from deploy.state import state_folder
+
+
+@dataclass(frozen=True)
+class DatabaseAccess:
+    """The URLs of one service's database, one per role."""
+
+    service: str
+    owner: str = field(repr=False)
+    app: str = field(repr=False)
+    system: str = field(repr=False)
+
+
+def database_access(service: str) -> DatabaseAccess:
+    """What the service's *_DATABASE_URL settings name, else the running stack's. StackError when there is neither."""
+    prefix = service.upper()
+    names = {
+        "owner": f"{prefix}_OWNER_DATABASE_URL",
+        "app": f"{prefix}_DATABASE_URL",
+        "system": f"{prefix}_SYSTEM_DATABASE_URL",
+    }
+    given = {kind: os.environ.get(name, "") for kind, name in names.items()}
+    if any(given.values()):
+        missing = [names[kind] for kind, url in given.items() if not url]
+        if missing:
+            raise StackError(f"{', '.join(missing)} is not set, and other database URLs are")
+        return DatabaseAccess(service, **given)
+    server = running_stack()["postgres"]["url"]
+    passwords = read_or_make_secrets(state_folder()).passwords
+    database = next(d for d in service_databases() if d.service == service)
+    urls = {
+        kind: url_as(server, database.database, role, passwords[role])
+        for kind, role in (("owner", database.owner), ("app", database.app), ("system", database.system))
+    }
+    return DatabaseAccess(service, **urls)
+
+
+def kafka_bootstrap() -> str:
+    """What TAKINGS_KAFKA_BOOTSTRAP names, else the running stack's broker. StackError when there is neither."""
+    given = os.environ.get("TAKINGS_KAFKA_BOOTSTRAP")
+    return given or str(running_stack()["kafka"]["bootstrap"])
