@@ -15,7 +15,10 @@ DEMO_OPTIONS = $(if $(TRIPS),--trips '$(TRIPS)') $(if $(MAP),--map '$(MAP)') $(i
   $(if $(filter-out 0,$(ONCE)),--once) $(if $(ROLES),--roles '$(ROLES)')
 UP_OPTIONS = $(if $(READY),--ready '$(READY)') $(if $(ROLES),--roles '$(ROLES)')
 
-.PHONY: help demo up test check generate compose-env clean distclean
+BENCH_OPTIONS = $(if $(ONLY),--only '$(ONLY)') $(if $(REPORT),--report '$(REPORT)') $(if $(ROUNDS),--rounds '$(ROUNDS)') \
+  $(if $(PAYMENTS),--payments '$(PAYMENTS)') $(if $(TRIPS),--trips '$(TRIPS)') $(if $(MAP),--map '$(MAP)')
+
+.PHONY: help demo up test bench check generate compose-env clean distclean
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -27,6 +30,9 @@ up: $(VENV)/stack.stamp ## start everything and keep it running: READY=stack.jso
 
 test: $(VENV)/dev.stamp ## all tests, on real PostgreSQL and Kafka: ARGS="-k webhook"
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/stack.stamp ## how fast it is here, against the raw database: ONLY=ingest REPORT=out.json
+	@exec $(BIN)/python -m bench $(BENCH_OPTIONS)
 
 check: $(VENV)/dev.stamp ## format, lint, types, import rules, schema and event drift
 	@$(BIN)/ruff format --check .

@@ -28,7 +28,7 @@ BATCH_LIMIT = 1_000
 IDLE_POLL_S = 0.02
 PACE_S = 0.01  # lets a few commits share a publication, and all that follows it, while the load is light
 TAKE_OVER_POLL_S = 1.0
-LOOK_BACK = 10_000
+LOOK_BACK = 1_000
 LOOK_AT_ALL_EVERY_S = 2.0
 FAILURE_PAUSE_S = 0.5
 

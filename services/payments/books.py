@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 
 import asyncpg
 import msgspec
@@ -105,7 +106,11 @@ FROM {_GIVEN}
 WHERE p.tenant_id = u.tenant_id AND p.payment_id = u.payment_id
 """  # noqa: S608 - a constant's columns
 
-_shares = msgspec.json.Decoder(tuple[Share, ...]).decode
+TOLD_AS_IT_IS = tuple(name for name in PaymentEvent.__struct_fields__ if name not in {"payment_id", "payees"})
+
+_shares = lru_cache(maxsize=4096)(
+    msgspec.json.Decoder(tuple[Share, ...]).decode
+)  # the same few people, trip after trip
 
 
 async def lock_requests(conn: Connection, keys: Iterable[Key]) -> dict[Key, Request]:
@@ -178,9 +183,7 @@ async def update_payments(conn: Connection, payments: Sequence[Payment]) -> None
 
 def event(payment: Payment, *, matched: bool = False) -> Outgoing:
     """The event that says what has become of `payment`."""
-    common = {
-        name: getattr(payment, name) for name in PaymentEvent.__struct_fields__ if name not in {"payment_id", "payees"}
-    }
+    common = {name: getattr(payment, name) for name in TOLD_AS_IT_IS}
     common |= {"payment_id": str(payment.payment_id), "payees": _shares(payment.payees)}
     said: PaymentEvent
     match payment.status:

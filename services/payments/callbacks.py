@@ -1,7 +1,6 @@
 """Callbacks whose effect failed: kept alone, answered, and tried again until they have it."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from services.payments.gateways.registry import GATEWAYS
@@ -72,9 +71,8 @@ async def _retry(db: Database, tenant_id: str, callback_id: object, record: Reco
     if row is None:
         return
     try:
-        receipt = GATEWAYS[row["gateway"]].parse(row["body"], tenant_id=tenant_id, account_id=row["account_id"])
         callback = Callback(row["callback_id"], row["webhook_id"], row["body"], row["received_at"], is_stored=True)
-        await record(replace(receipt, callback=callback))
+        await record(GATEWAYS[row["gateway"]].parse(callback, tenant_id=tenant_id, account_id=row["account_id"]))
     except Exception as error:
         if is_transient(error):
             raise

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
-from services.payments.gateways.standard import Callback
+from services.payments.gateways.standard import StandardCallback
 from shared.problems import PROBLEMS
 
 PATH = "/api/v1/webhooks/standard/{account_id}"
@@ -37,7 +37,7 @@ def describe_webhooks(api: FastAPI) -> None:
         described = own()
         if PATH not in described["paths"]:
             (schema,), components = msgspec.json.schema_components(
-                [Callback], ref_template="#/components/schemas/{name}"
+                [StandardCallback], ref_template="#/components/schemas/{name}"
             )
             described["components"]["schemas"] |= components
             described["paths"][PATH] = {"post": _operation(schema)}

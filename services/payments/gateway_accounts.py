@@ -1,5 +1,6 @@
 """Gateway accounts: open one, rotate its secret, and find an account's secrets for a callback that is not yet trusted."""
 
+import asyncio
 import re
 import secrets as random
 import time
@@ -115,15 +116,28 @@ class Accounts:
         self._db = db
         self._vault = vault
         self._cache: dict[str, tuple[float, Account | None]] = {}
+        self._asked: dict[str, asyncio.Task[Account | None]] = {}
 
     async def find(self, account_id: str, *, now: datetime) -> Account | None:
         """The account, or None when there is none. The tenant is read off the id and proved by the signature."""
+        cached = self._cache.get(account_id)
+        if cached is not None and time.monotonic() - cached[0] < CACHE_FOR_S:
+            return cached[1]
         if not ACCOUNT_ID.fullmatch(account_id):
             return None  # anyone can call: what we never gave out is not worth a query
+        asked = self._asked.get(account_id)
+        if asked is None:
+            asked = self._asked[account_id] = asyncio.create_task(self._read(account_id, now))
+            asked.add_done_callback(lambda done: self._forget(account_id, done))
+        return await asyncio.shield(asked)  # others wait for it too: who hangs up does not end it
+
+    def _forget(self, account_id: str, done: asyncio.Task[Account | None]) -> None:
+        del self._asked[account_id]
+        if not done.cancelled():
+            done.exception()  # told to whoever waits, who may all have hung up
+
+    async def _read(self, account_id: str, now: datetime) -> Account | None:
         clock = time.monotonic()
-        cached = self._cache.get(account_id)
-        if cached is not None and clock - cached[0] < CACHE_FOR_S:
-            return cached[1]
         tenant_id = account_id.partition(".")[0]
         async with self._db.transaction(tenant_id) as conn:
             rows = await conn.fetch(SECRETS, tenant_id, account_id, now)

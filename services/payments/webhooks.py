@@ -1,7 +1,6 @@
 """The webhook edge: a small raw ASGI application, because a callback must be answered fast and FastAPI takes its time."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from starlette.exceptions import HTTPException
@@ -82,10 +81,11 @@ class Webhooks:
             log.warning("callback refused", account_id=account_id[:100], reason=str(error))
             raise CallbackRefused("The signature is not valid.") from error
         try:
-            receipt = gateway.parse(body, tenant_id=account.tenant_id, account_id=account_id)
+            callback = Callback(new_id(), webhook_id, body, now)
+            receipt = gateway.parse(callback, tenant_id=account.tenant_id, account_id=account_id)
         except BadCallback as error:
             raise NotACallback(str(error)) from error
-        return await self._record(replace(receipt, callback=Callback(new_id(), webhook_id, body, now)), now)
+        return await self._record(receipt, now)
 
     async def _record(self, receipt: Receipt, now: datetime) -> str:
         try:

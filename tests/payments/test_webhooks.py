@@ -16,9 +16,11 @@ from services.payments.callbacks import retry_due
 from services.payments.gateway_accounts import Accounts, Vault, rotate_secret
 from services.payments.gateways import BadCallback, BadSignature
 from services.payments.gateways.standard import StandardGateway
+from services.payments.models import Callback
 from services.payments.record_payments import record_payments
 from services.payments.settings import Settings
 from shared.audit import Actor
+from shared.ids import new_id
 from tests.conftest import SHARED_FILES, connected, environment
 from tests.payments.conftest import Payments, callback_body, sign
 
@@ -232,7 +234,7 @@ NOT_EVENTS[NOT_EVENTS.index(literal("transaction_id", '"\xff"'))] = literal("tra
 @pytest.mark.parametrize("index", range(len(NOT_EVENTS)))
 def test_a_body_that_is_no_event_is_a_bad_callback(index):
     with pytest.raises(BadCallback):
-        GATEWAY.parse(NOT_EVENTS[index], tenant_id="t1", account_id="a")
+        GATEWAY.parse(Callback(new_id(), "msg_1", NOT_EVENTS[index], NOW), tenant_id="t1", account_id="a")
 
 
 async def test_a_signed_body_that_is_no_event_is_400_and_leaves_nothing(payments: Payments):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from services.payments.models import Receipt
+from services.payments.models import Callback, Receipt
 
 
 class BadSignature(Exception):
@@ -21,8 +21,8 @@ class Gateway(Protocol):
     def verify(self, headers: Mapping[bytes, bytes], body: bytes, secrets: Sequence[str], *, now: datetime) -> str:
         """The delivery's id. Raises BadSignature."""
 
-    def parse(self, body: bytes, *, tenant_id: str, account_id: str) -> Receipt:
-        """What the callback says, in our words, without its raw delivery. Raises BadCallback."""
+    def parse(self, callback: Callback, *, tenant_id: str, account_id: str) -> Receipt:
+        """What the callback says, in our words. Raises BadCallback."""
 
     def new_secret(self) -> str:
         """A new signing secret, in the gateway's own format."""

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from services.payments.gateways import BadCallback, BadSignature
-from services.payments.models import PaymentStatus, Receipt
+from services.payments.models import Callback, PaymentStatus, Receipt
 from shared.fields import plausible
 from shared.money import LIMIT, exponent
 
@@ -58,7 +58,7 @@ class Data(msgspec.Struct, frozen=True):
     failure: Failure | None = None
 
 
-class Callback(msgspec.Struct, frozen=True):
+class StandardCallback(msgspec.Struct, frozen=True):
     """The body of a delivery."""
 
     type: Literal["payment.completed", "payment.failed", "payment.pending"]
@@ -66,7 +66,7 @@ class Callback(msgspec.Struct, frozen=True):
     data: Data
 
 
-_decode = msgspec.json.Decoder(Callback).decode
+_decode = msgspec.json.Decoder(StandardCallback).decode
 
 
 class StandardGateway:
@@ -87,20 +87,20 @@ class StandardGateway:
                 return webhook_id.decode("latin-1")
         raise BadSignature("no signature matches")
 
-    def parse(self, body: bytes, *, tenant_id: str, account_id: str) -> Receipt:
-        """The receipt in `body`. Raises BadCallback."""
+    def parse(self, callback: Callback, *, tenant_id: str, account_id: str) -> Receipt:
+        """The receipt in the body of `callback`. Raises BadCallback."""
         try:
-            callback = _decode(body)
-            exponent(callback.data.currency)
-            paid_at = plausible(callback.data.paid_at)
+            body = _decode(callback.body)
+            exponent(body.data.currency)
+            paid_at = plausible(body.data.paid_at)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise BadCallback(str(error)) from error
-        data, payer, failure = callback.data, callback.data.payer or Payer(), callback.data.failure or Failure()
+        data, payer, failure = body.data, body.data.payer or Payer(), body.data.failure or Failure()
         return Receipt(
             tenant_id=tenant_id,
             account_id=account_id,
             transaction_id=data.transaction_id,
-            status=PaymentStatus(callback.type.removeprefix("payment.")),
+            status=PaymentStatus(body.type.removeprefix("payment.")),
             amount=data.amount,
             currency=data.currency,
             method=data.method,
@@ -111,6 +111,7 @@ class StandardGateway:
             payer_phone=payer.phone or None,
             failure_code=failure.code or None,
             failure_text=failure.message or None,
+            callback=callback,
         )
 
     def new_secret(self) -> str:
