@@ -37,7 +37,7 @@ HEALTHY_AFTER_S = 30.0
 STOP_LIMIT_S = 3.0
 OBSERVE_EVERY_S = 2.0
 FORGET_EVERY_S = 600.0
-GARBAGE_AT = 20_000  # objects; a batch makes more of them than the default of 700, and almost no cycles
+GARBAGE_AT = 100_000  # more objects than any batch holds at once: a count that high is cycles, not work under way
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -47,7 +48,8 @@ EXAMPLE: JsonDict = {
 }
 
 
-class Period(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Period:
     """A period with payments: its first day, revenue in minor units, number of payments."""
 
     date: date
@@ -119,7 +121,7 @@ def router(db: Database) -> APIRouter:
             date_from=days.date_from,
             date_to=days.date_to,
             group_by=group_by,
-            periods=[Period(**period) for period in periods],
+            periods=[Period(*period) for period in periods],
             total=total,
             average=average(total, count),
             count=count,
@@ -138,7 +140,7 @@ async def _groups(
     shown = rows[: page_length(rows, limit)]
     periods: dict[str, list[Period]] = defaultdict(list)
     for row in await read_group_periods(conn, wanted, by, [group["member"] for group in shown]):
-        periods[row["member"]].append(Period(date=row["date"], revenue=row["revenue"], count=row["count"]))
+        periods[row["member"]].append(Period(row["date"], row["revenue"], row["count"]))
     groups = [
         Group(
             key=None if row["member"] == NONE else row["member"],
