@@ -105,10 +105,11 @@ FILL_REPORTING = {
 
 def fill(place: Place, database: str, statements: dict[str, str], *, payments: int) -> None:
     """Put the rows of so many payments into the tables of one database."""
-    asyncio.run(_fill(place.superuser_url(database), statements, payments))
+    asyncio.run(fill_tables(place.superuser_url(database), statements, payments=payments))
 
 
-async def _fill(url: str, statements: dict[str, str], payments: int) -> None:
+async def fill_tables(url: str, statements: dict[str, str], *, payments: int) -> None:
+    """The same, by the superuser's URL."""
     conn = await asyncpg.connect(url, server_settings={"maintenance_work_mem": "1GB", "work_mem": "1GB"})
     try:
         for table, statement in statements.items():

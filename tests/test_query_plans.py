@@ -1,0 +1,226 @@
+"""No hot statement reads a big table from end to end: the plans of all that the use cases really send are looked at."""
+
+import json
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from bench.backlog import completed
+from bench.fill import FILL_ALERTS, FILL_PAYMENTS, FILL_PAYOUTS, FILL_REPORTING, fill_tables
+from bench.place import TENANT
+from services.alerts.queries import AlertFilter, read_alerts
+from services.alerts.raise_alerts import raise_alerts
+from services.payments import callbacks
+from services.payments.models import Callback, PaymentStatus, Receipt
+from services.payments.queries import PaymentFilter, get_payment, get_request, list_payments
+from services.payments.record_payments import record_payments
+from services.payments.register_requests import NewRequest, register_requests
+from services.payouts.accrue_earnings import accrue_earnings
+from services.payouts.decide_payouts import Decision, decide_payouts
+from services.payouts.models import PayoutStatus
+from services.payouts.queries import earnings_of_payout, list_balances, list_payouts
+from services.payouts.request_payouts import Ask, request_payouts
+from services.reporting.project_events import project_events
+from services.reporting.queries import (
+    HistoryPlace,
+    Slice,
+    read_group_periods,
+    read_groups,
+    read_history,
+    read_periods,
+    read_profits,
+)
+from shared import outbox
+from shared.audit import Actor
+from shared.db import PLANS, bind_tenants
+from shared.errors import NotFound
+from shared.events import Decoder, payments
+from shared.ids import new_id
+
+ROWS = 40_000
+BATCHES = (1, 32, 500)
+SMALL = 1_000  # rows; of a smaller table a sequential scan is the right plan
+NOW = datetime(2026, 3, 1, 8, tzinfo=UTC)
+YEAR = (NOW - timedelta(days=365), NOW + timedelta(days=365))
+PARTIAL = {"outbox_unpublished", "callbacks_unhandled"}  # indexes of the few rows that are not done with
+BIG = "SELECT relname FROM pg_class WHERE relkind = 'r' AND reltuples >= $1 AND relnamespace = 'public'::regnamespace"
+BY = Actor("someone", None)
+
+
+@dataclass
+class Seen:
+    """The statements that went through a connection, with their arguments."""
+
+    conn: Any
+    statements: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.conn, name)
+        if name not in {"fetch", "fetchrow", "fetchval", "execute"}:
+            return method
+
+        async def call(statement: str, *arguments: Any) -> Any:
+            if await self.conn.fetchval("SELECT $1 ~* '^\\s*(SELECT|WITH|INSERT|UPDATE|DELETE)'", statement):
+                self.statements[f"{statement} -- {len(self.statements)}"] = arguments
+            return await method(statement, *arguments)
+
+        return call
+
+
+@asynccontextmanager
+async def looked_at(url: str):
+    """A connection as the service has it, whose statements' plans are looked at in the end; nothing is kept."""
+    conn = await asyncpg.connect(url, server_settings=PLANS)
+    transaction = conn.transaction()
+    await transaction.start()
+    try:
+        await bind_tenants(conn, [TENANT])
+        seen = Seen(conn)
+        yield seen
+        big = {row["relname"] for row in await conn.fetch(BIG, SMALL)}
+        assert big
+        assert seen.statements
+        for statement, arguments in seen.statements.items():
+            plan = json.loads(await conn.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *arguments))[0]["Plan"]
+            read = scanned(plan) & big
+            assert read == set(), (
+                f"{read} read whole for {[len(a) for a in arguments if isinstance(a, list)][:1]}: {statement}"
+            )
+    finally:
+        await transaction.rollback()
+        await conn.close()
+
+
+def scanned(plan: dict[str, Any]) -> set[str]:
+    """The tables that a plan reads from end to end, by a sequential scan or by an index without a condition."""
+    by_key = "Index Cond" in plan or plan.get("Index Name") in PARTIAL
+    own = plan["Node Type"] == "Seq Scan" or (plan["Node Type"] in {"Index Scan", "Index Only Scan"} and not by_key)
+    below = [scanned(child) for child in plan.get("Plans", [])]
+    return set().union(*below) | ({plan["Relation Name"]} if own else set())
+
+
+@pytest.fixture
+async def filled(database):
+    """`await filled("payments", …)`: a database with many payments."""
+
+    async def fill(service: str, statements: dict[str, str]):
+        urls = await database(service)
+        async with _superuser(urls.superuser) as conn:
+            if conn.get_server_version().major < 18:
+                pytest.skip("the rows are made with uuidv7(), which PostgreSQL has since 18")
+            if service != "payments":
+                await conn.execute(
+                    "INSERT INTO tenants (tenant_id, name, time_zone, currency, version, updated_at)"
+                    " VALUES ($1, 'Bench', 'Africa/Nairobi', 'KES', 1, now())", TENANT,
+                )  # fmt: skip
+        await fill_tables(urls.superuser, statements, payments=ROWS)
+        return urls
+
+    return fill
+
+
+@asynccontextmanager
+async def _superuser(url: str):
+    conn = await asyncpg.connect(url)
+    yield conn
+    await conn.close()
+
+
+def receipt(number: int, *, request: str | None = None) -> Receipt:
+    return Receipt(
+        TENANT, f"{TENANT}.0123456789abcdef", f"tx-{number}", PaymentStatus.COMPLETED, 500, "KES", "mpesa", NOW,
+        request_id=request, callback=Callback(new_id(), f"msg-{number}", b"{}", NOW),
+    )  # fmt: skip
+
+
+def new_request(number: int) -> NewRequest:
+    people = '[{"payee_id": "driver-1", "share_bp": 10000}]'
+    return NewRequest(
+        TENANT, f"new-{number}", "trip", 500, "KES", NOW, "c", None, None, "f", None, None, None, people, None
+    )
+
+
+def events(count: int, kinds: Any = payments.EVENTS):
+    decode = Decoder(kinds).decode
+    return [decode(completed(number)[2]) for number in range(count)]
+
+
+async def test_payments_records_and_registers_by_key(filled):
+    urls = await filled("payments", FILL_PAYMENTS)
+    for batch in BATCHES:
+        async with looked_at(urls.app) as conn:
+            for _ in range(2):  # new payments of known requests, then the same again
+                known = [receipt(-n, request=f"old-{20 * n}") for n in range(1, batch + 1)]
+                await record_payments(conn, known, now=NOW)
+            early = [receipt(n, request=f"new-{n}") for n in range(batch)]
+            await record_payments(conn, early, now=NOW)
+            await record_payments(conn, [receipt(batch + n) for n in range(batch)], now=NOW)
+            await register_requests(conn, [new_request(n) for n in range(batch)], tenant_id=TENANT, now=NOW)
+
+
+async def test_payments_lists_by_index(filled):
+    urls = await filled("payments", FILL_PAYMENTS)
+    async with looked_at(urls.app) as conn:
+        for wanted in (
+            {}, {"status": "pending"}, {"fleet_id": "fleet-1"}, {"vehicle_id": "vehicle-1"}, {"route_id": "route-1"},
+            {"method": "cash"}, {"client_id": "client-1"}, {"payee_id": "driver-1"}, {"fleets": ["fleet-1", "fleet-2"]},
+        ):  # fmt: skip
+            await list_payments(conn, TENANT, PaymentFilter(*YEAR, **wanted), after=(NOW, uuid4()), limit=101)
+        for lookup in (get_payment(conn, TENANT, uuid4(), None), get_request(conn, TENANT, "none", None)):
+            with pytest.raises(NotFound):
+                await lookup
+    async with looked_at(urls.system) as conn:
+        await conn.fetch(outbox.UNPUBLISHED, 1000, 39_000)
+        await conn.fetch(outbox.UNPUBLISHED, 1000, 0)
+        await conn.execute(outbox.MARK, [TENANT] * 500, list(range(500)), NOW)
+        await conn.fetch(outbox.BACKLOG, NOW)
+        await conn.fetch(callbacks.DUE, NOW)
+        await conn.fetch(callbacks.UNHANDLED, NOW)
+
+
+async def test_payouts_accrues_requests_decides_and_lists_by_index(filled):
+    urls = await filled("payouts", FILL_PAYOUTS)
+    async with looked_at(urls.app) as conn:
+        for batch in BATCHES:
+            await accrue_earnings(conn, events(batch), now=NOW)
+        made = await request_payouts(
+            conn, [Ask(f"driver-{n}", 100) for n in range(5)], tenant_id=TENANT, currency="KES", actor=BY, now=YEAR[1]
+        )
+        ids = [m.payout_id for m in made]
+        for status in (PayoutStatus.APPROVED, PayoutStatus.DISBURSED):
+            await decide_payouts(conn, ids, Decision(status, method="cash"), tenant_id=TENANT, actor=BY, now=YEAR[1])
+        await list_balances(conn, TENANT, "KES", now=NOW, limit=100)
+        await list_balances(conn, TENANT, "KES", now=NOW, payee_id="driver-1")
+        await list_payouts(conn, TENANT, between=YEAR, after=(None, None), limit=100, payee_id="driver-1")
+        await earnings_of_payout(conn, TENANT, ids[0])
+
+
+async def test_reporting_projects_and_reads_by_index(filled):
+    urls = await filled("reporting", FILL_REPORTING)
+    async with looked_at(urls.app) as conn:
+        for batch in BATCHES:
+            await project_events(conn, events(batch))
+        wanted = Slice(TENANT, "KES", date(2026, 1, 1), date(2026, 2, 1), "day")
+        await read_periods(conn, wanted, "total")
+        await read_groups(conn, wanted, "fleet", after=None, limit=100)
+        await read_group_periods(conn, wanted, "fleet", ["fleet-1", "fleet-2"])
+        await read_profits(conn, wanted)
+        await read_history(conn, TENANT, start=YEAR[0], before=HistoryPlace(YEAR[1]), currency=None, limit=100)
+
+
+async def test_alerts_raises_and_lists_by_index(filled):
+    urls = await filled("alerts", FILL_ALERTS)
+    async with looked_at(urls.app) as conn:
+        for batch in BATCHES:
+            await raise_alerts(conn, events(batch), now=NOW)
+        await read_alerts(conn, TENANT, AlertFilter(status="open"), limit=100)
+
+
+def test_a_scan_from_end_to_end_is_seen():
+    nested = {"Node Type": "Limit", "Plans": [{"Node Type": "Seq Scan", "Relation Name": "payments"}]}
+    assert scanned(nested) == {"payments"}
