@@ -1,4 +1,4 @@
-"""The operator's command `takings`: runs the local stack and the demo, makes tenants and tokens.
+"""The operator's command `takings`: runs the local stack and the demo, makes tenants and tokens, looks after live data.
 
 Commands import what they need when they run, so that `takings token` is quick, and a container that lacks the local
 stack's packages can provision.
@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from deploy.errors import StackError
+from deploy.operations.commands import add_operations
 from deploy.state import state_folder
 
 
@@ -43,13 +44,14 @@ class Roles(StrEnum):
 
 app = typer.Typer(
     cls=OneLineErrors,
-    help="Takings on this machine: run the stack, play a day of trips, make tenants and tokens.",
+    help="Takings: run the stack, play a day of trips, make tenants and tokens, look after live data.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 tenant_app = typer.Typer(help="Tenants of the running stack.", no_args_is_help=True)
 app.add_typer(tenant_app, name="tenant")
+add_operations(app)
 
 RolesOption = Annotated[
     Roles, typer.Option(help="all: one process per service; split: its API and its worker as separate processes.")
