@@ -25,23 +25,24 @@ CREATE_DATABASE = (
     "SELECT format('CREATE DATABASE %I OWNER %I TEMPLATE template0 ENCODING ''UTF8''', $1::text, $2::text)"
 )
 CLOSE_DATABASE = "SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', $1::text)"
-OPEN_DATABASE = "SELECT format('GRANT CONNECT ON DATABASE %I TO %I, %I, %I', $1::text, $2::text, $3::text, $4::text)"
+OPEN_DATABASE = "SELECT format('GRANT CONNECT ON DATABASE %I TO %I', $1::text, $2::text)"
 
 
 @dataclass(frozen=True)
 class ServiceDatabase:
-    """The database of a service and its three roles: one owns it and migrates, two work in it."""
+    """The database of a service and its four roles: one owns it and migrates, two work in it, one only reads."""
 
     service: str
     database: str
     owner: str
     app: str
     system: str
+    auditor: str
 
     @property
-    def roles(self) -> tuple[str, str, str]:
-        """The three roles."""
-        return self.owner, self.app, self.system
+    def roles(self) -> tuple[str, str, str, str]:
+        """The four roles."""
+        return self.owner, self.app, self.system, self.auditor
 
 
 def service_databases(names: Mapping[str, str] | None = None) -> tuple[ServiceDatabase, ...]:
@@ -50,13 +51,17 @@ def service_databases(names: Mapping[str, str] | None = None) -> tuple[ServiceDa
     Roles belong to the whole server and always have their usual names: `payments_owner`, `payments_app`, ….
     """
     return tuple(
-        ServiceDatabase(name, (names or {}).get(name, name), f"{name}_owner", f"{name}_app", f"{name}_system")
+        ServiceDatabase(
+            name,
+            (names or {}).get(name, name),
+            *(f"{name}_{role}" for role in ("owner", "app", "system", "auditor")),
+        )
         for name in SERVICES
     )
 
 
 def role_names() -> tuple[str, ...]:
-    """All twelve roles."""
+    """All sixteen roles."""
     return tuple(role for database in service_databases() for role in database.roles)
 
 
@@ -109,4 +114,5 @@ async def _provision_one(
     if not await conn.fetchval(DATABASE_EXISTS, database.database):
         await conn.execute(await conn.fetchval(CREATE_DATABASE, database.database, database.owner))
     await conn.execute(await conn.fetchval(CLOSE_DATABASE, database.database))
-    await conn.execute(await conn.fetchval(OPEN_DATABASE, database.database, *database.roles))
+    for role in database.roles:
+        await conn.execute(await conn.fetchval(OPEN_DATABASE, database.database, role))

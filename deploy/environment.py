@@ -23,8 +23,12 @@ def passwords_of_environment() -> dict[str, str]:
     """
     passwords = {}
     for database in service_databases():
-        kinds = {"OWNER_DATABASE_URL": database.owner, "DATABASE_URL": database.app}
-        kinds["SYSTEM_DATABASE_URL"] = database.system
+        kinds = {
+            "OWNER_DATABASE_URL": database.owner,
+            "DATABASE_URL": database.app,
+            "SYSTEM_DATABASE_URL": database.system,
+            "AUDITOR_DATABASE_URL": database.auditor,
+        }
         for kind, role in kinds.items():
             name = f"{database.service.upper()}_{kind}"
             url = urlsplit(required(name))

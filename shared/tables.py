@@ -111,3 +111,36 @@ def audit(service: str) -> str:
     CREATE INDEX audit_subject ON audit (tenant_id, subject, at);
     {protect("audit", service, grants="SELECT, INSERT")}
     """
+
+
+def audited(table: str, service: str, *, columns: str | None = None) -> str:
+    """Let the service's auditor role read `table` of all tenants, or just `columns` of it, and write nothing."""
+    only = f" ({columns})" if columns else ""
+    return f"""
+    CREATE POLICY auditor ON {table} FOR SELECT TO {service}_auditor USING (true);
+    GRANT SELECT{only} ON {table} TO {service}_auditor;
+    """
+
+
+def audited_answers(service: str) -> str:
+    """Let the auditor see which ids the kept answers name, and not the answers: people are in them.
+
+    The function runs as its owner, whom row-level security shows the tenants of `app.tenant` only.
+    """
+    return f"""
+    {audited("idempotency_keys", service, columns="tenant_id, caller, key, request_hash, status, created_at")}
+    CREATE FUNCTION answered_ids() RETURNS TABLE (tenant_id text, caller text, key text, path text, id text)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+        SELECT tenant_id, caller, key, named.path, named.id
+        FROM idempotency_keys, LATERAL (SELECT convert_from(body, 'UTF8')::jsonb AS answer) AS kept,
+        LATERAL (
+            SELECT 'id' AS path, answer ->> 'id' AS id
+            UNION ALL
+            SELECT 'results', item ->> 'id'
+            FROM jsonb_array_elements(CASE WHEN answer ? 'results' THEN answer -> 'results' ELSE '[]' END) AS item
+        ) AS named
+        WHERE status < 300 AND named.id IS NOT NULL
+    $$;
+    REVOKE ALL ON FUNCTION answered_ids() FROM PUBLIC;
+    GRANT EXECUTE ON FUNCTION answered_ids() TO {service}_auditor;
+    """  # noqa: S608 - DDL; the service is a migration's constant

@@ -37,6 +37,7 @@ class ServiceUrls:
     app: str
     system: str
     owner: str
+    auditor: str
     superuser: str
 
 
@@ -55,12 +56,12 @@ class Templates:
             self.migrated.add(service)
 
     def urls(self, service: str, database: str) -> ServiceUrls:
-        app, system, owner = (
+        app, system, owner, auditor = (
             url_as(self.server_url, database, f"{service}_{role}", self.passwords[f"{service}_{role}"])
-            for role in ("app", "system", "owner")
+            for role in ("app", "system", "owner", "auditor")
         )
         superuser = self.server_url.rpartition("/")[0] + "/" + database
-        return ServiceUrls(database, app, system, owner, superuser)
+        return ServiceUrls(database, app, system, owner, auditor, superuser)
 
 
 @pytest.fixture(scope="session")

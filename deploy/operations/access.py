@@ -18,6 +18,7 @@ class DatabaseAccess:
     owner: str = field(repr=False)
     app: str = field(repr=False)
     system: str = field(repr=False)
+    auditor: str = field(repr=False)
 
 
 def database_access(service: str) -> DatabaseAccess:
@@ -27,6 +28,7 @@ def database_access(service: str) -> DatabaseAccess:
         "owner": f"{prefix}_OWNER_DATABASE_URL",
         "app": f"{prefix}_DATABASE_URL",
         "system": f"{prefix}_SYSTEM_DATABASE_URL",
+        "auditor": f"{prefix}_AUDITOR_DATABASE_URL",
     }
     given = {kind: os.environ.get(name, "") for kind, name in names.items()}
     if any(given.values()):
@@ -39,7 +41,7 @@ def database_access(service: str) -> DatabaseAccess:
     database = next(d for d in service_databases() if d.service == service)
     urls = {
         kind: url_as(server, database.database, role, passwords[role])
-        for kind, role in (("owner", database.owner), ("app", database.app), ("system", database.system))
+        for kind, role in zip(names, database.roles, strict=True)
     }
     return DatabaseAccess(service, **urls)
 

@@ -152,6 +152,22 @@ ALTER TABLE public.alerts ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.audit ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY auditor ON public.alert_rules FOR SELECT TO alerts_auditor USING (true);
+
+CREATE POLICY auditor ON public.alerts FOR SELECT TO alerts_auditor USING (true);
+
+CREATE POLICY auditor ON public.audit FOR SELECT TO alerts_auditor USING (true);
+
+CREATE POLICY auditor ON public.deliveries FOR SELECT TO alerts_auditor USING (true);
+
+CREATE POLICY auditor ON public.inbox FOR SELECT TO alerts_auditor USING (true);
+
+CREATE POLICY auditor ON public.mail_queues FOR SELECT TO alerts_auditor USING (true);
+
+CREATE POLICY auditor ON public.subject_fleets FOR SELECT TO alerts_auditor USING (true);
+
+CREATE POLICY auditor ON public.tenants FOR SELECT TO alerts_auditor USING (true);
+
 ALTER TABLE public.deliveries ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.inbox ENABLE ROW LEVEL SECURITY;
@@ -183,6 +199,7 @@ CREATE POLICY tenant ON public.tenants USING (((tenant_id = ANY (( SELECT string
 ALTER TABLE public.tenants ENABLE ROW LEVEL SECURITY;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.alert_rules TO alerts_app;
+GRANT SELECT ON TABLE public.alert_rules TO alerts_auditor;
 
 GRANT SELECT(tenant_id) ON TABLE public.alert_rules TO alerts_system;
 
@@ -191,18 +208,25 @@ GRANT SELECT(rule_id) ON TABLE public.alert_rules TO alerts_system;
 GRANT SELECT(cooldown_seconds) ON TABLE public.alert_rules TO alerts_system;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.alerts TO alerts_app;
+GRANT SELECT ON TABLE public.alerts TO alerts_auditor;
 
 GRANT SELECT,INSERT ON TABLE public.audit TO alerts_app;
+GRANT SELECT ON TABLE public.audit TO alerts_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.deliveries TO alerts_app;
+GRANT SELECT ON TABLE public.deliveries TO alerts_auditor;
 
 GRANT SELECT,INSERT ON TABLE public.inbox TO alerts_app;
+GRANT SELECT ON TABLE public.inbox TO alerts_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.mail_queues TO alerts_app;
 GRANT SELECT ON TABLE public.mail_queues TO alerts_system;
+GRANT SELECT ON TABLE public.mail_queues TO alerts_auditor;
 
 GRANT UPDATE(not_before) ON TABLE public.mail_queues TO alerts_system;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.subject_fleets TO alerts_app;
+GRANT SELECT ON TABLE public.subject_fleets TO alerts_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.tenants TO alerts_app;
+GRANT SELECT ON TABLE public.tenants TO alerts_auditor;

@@ -1,4 +1,19 @@
 -- Generated from the migrations by `make generate`; never edited.
+CREATE FUNCTION public.answered_ids() RETURNS TABLE(tenant_id text, caller text, key text, path text, id text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+        SELECT tenant_id, caller, key, named.path, named.id
+        FROM idempotency_keys, LATERAL (SELECT convert_from(body, 'UTF8')::jsonb AS answer) AS kept,
+        LATERAL (
+            SELECT 'id' AS path, answer ->> 'id' AS id
+            UNION ALL
+            SELECT 'results', item ->> 'id'
+            FROM jsonb_array_elements(CASE WHEN answer ? 'results' THEN answer -> 'results' ELSE '[]' END) AS item
+        ) AS named
+        WHERE status < 300 AND named.id IS NOT NULL
+    $$;
+
 CREATE TABLE public.audit (
     tenant_id text NOT NULL,
     audit_id uuid NOT NULL,
@@ -218,6 +233,24 @@ ALTER TABLE ONLY public.gateway_secrets
 
 ALTER TABLE public.audit ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY auditor ON public.audit FOR SELECT TO payments_auditor USING (true);
+
+CREATE POLICY auditor ON public.callbacks FOR SELECT TO payments_auditor USING (true);
+
+CREATE POLICY auditor ON public.gateway_accounts FOR SELECT TO payments_auditor USING (true);
+
+CREATE POLICY auditor ON public.gateway_secrets FOR SELECT TO payments_auditor USING (true);
+
+CREATE POLICY auditor ON public.idempotency_keys FOR SELECT TO payments_auditor USING (true);
+
+CREATE POLICY auditor ON public.outbox FOR SELECT TO payments_auditor USING (true);
+
+CREATE POLICY auditor ON public.payments FOR SELECT TO payments_auditor USING (true);
+
+CREATE POLICY auditor ON public.requests FOR SELECT TO payments_auditor USING (true);
+
+CREATE POLICY auditor ON public.tenants FOR SELECT TO payments_auditor USING (true);
+
 ALTER TABLE public.callbacks ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.gateway_accounts ENABLE ROW LEVEL SECURITY;
@@ -258,44 +291,169 @@ CREATE POLICY tenant ON public.tenants USING (((tenant_id = ANY (( SELECT string
 
 ALTER TABLE public.tenants ENABLE ROW LEVEL SECURITY;
 
+REVOKE ALL ON FUNCTION public.answered_ids() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.answered_ids() TO payments_auditor;
+
 GRANT SELECT,INSERT ON TABLE public.audit TO payments_app;
+GRANT SELECT ON TABLE public.audit TO payments_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.callbacks TO payments_app;
 
 GRANT SELECT(tenant_id) ON TABLE public.callbacks TO payments_system;
+GRANT SELECT(tenant_id) ON TABLE public.callbacks TO payments_auditor;
 
 GRANT SELECT(callback_id) ON TABLE public.callbacks TO payments_system;
+GRANT SELECT(callback_id) ON TABLE public.callbacks TO payments_auditor;
 
 GRANT SELECT(account_id) ON TABLE public.callbacks TO payments_system;
+GRANT SELECT(account_id) ON TABLE public.callbacks TO payments_auditor;
+
+GRANT SELECT(webhook_id) ON TABLE public.callbacks TO payments_auditor;
 
 GRANT SELECT(received_at) ON TABLE public.callbacks TO payments_system;
+GRANT SELECT(received_at) ON TABLE public.callbacks TO payments_auditor;
+
+GRANT SELECT(payment_id) ON TABLE public.callbacks TO payments_auditor;
 
 GRANT SELECT(handled_at) ON TABLE public.callbacks TO payments_system;
+GRANT SELECT(handled_at) ON TABLE public.callbacks TO payments_auditor;
+
+GRANT SELECT(attempts) ON TABLE public.callbacks TO payments_auditor;
 
 GRANT SELECT(retry_at) ON TABLE public.callbacks TO payments_system;
+GRANT SELECT(retry_at) ON TABLE public.callbacks TO payments_auditor;
+
+GRANT SELECT(error) ON TABLE public.callbacks TO payments_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.gateway_accounts TO payments_app;
+GRANT SELECT ON TABLE public.gateway_accounts TO payments_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.gateway_secrets TO payments_app;
+
+GRANT SELECT(tenant_id) ON TABLE public.gateway_secrets TO payments_auditor;
+
+GRANT SELECT(account_id) ON TABLE public.gateway_secrets TO payments_auditor;
+
+GRANT SELECT(secret_id) ON TABLE public.gateway_secrets TO payments_auditor;
+
+GRANT SELECT(created_at) ON TABLE public.gateway_secrets TO payments_auditor;
+
+GRANT SELECT(expires_at) ON TABLE public.gateway_secrets TO payments_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.idempotency_keys TO payments_app;
 GRANT DELETE ON TABLE public.idempotency_keys TO payments_system;
 
 GRANT SELECT(tenant_id) ON TABLE public.idempotency_keys TO payments_system;
+GRANT SELECT(tenant_id) ON TABLE public.idempotency_keys TO payments_auditor;
 
 GRANT SELECT(caller) ON TABLE public.idempotency_keys TO payments_system;
+GRANT SELECT(caller) ON TABLE public.idempotency_keys TO payments_auditor;
 
 GRANT SELECT(key) ON TABLE public.idempotency_keys TO payments_system;
+GRANT SELECT(key) ON TABLE public.idempotency_keys TO payments_auditor;
+
+GRANT SELECT(request_hash) ON TABLE public.idempotency_keys TO payments_auditor;
+
+GRANT SELECT(status) ON TABLE public.idempotency_keys TO payments_auditor;
 
 GRANT SELECT(created_at) ON TABLE public.idempotency_keys TO payments_system;
+GRANT SELECT(created_at) ON TABLE public.idempotency_keys TO payments_auditor;
 
 GRANT SELECT,INSERT ON TABLE public.outbox TO payments_app;
 GRANT SELECT ON TABLE public.outbox TO payments_system;
+GRANT SELECT ON TABLE public.outbox TO payments_auditor;
 
 GRANT UPDATE(published_at) ON TABLE public.outbox TO payments_system;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.payments TO payments_app;
 
+GRANT SELECT(tenant_id) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(payment_id) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(account_id) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(transaction_id) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(request_id) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(status) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(flags) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(amount) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(applied) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(fee) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(currency) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(method) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(paid_at) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(reference) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(failure_code) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(failure_text) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(client_id) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(fleet_id) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(route_id) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(vehicle_id) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(platform) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(payees) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(recorded_at) ON TABLE public.payments TO payments_auditor;
+
+GRANT SELECT(updated_at) ON TABLE public.payments TO payments_auditor;
+
 GRANT SELECT,INSERT,UPDATE ON TABLE public.requests TO payments_app;
 
+GRANT SELECT(tenant_id) ON TABLE public.requests TO payments_auditor;
+
+GRANT SELECT(request_id) ON TABLE public.requests TO payments_auditor;
+
+GRANT SELECT(status) ON TABLE public.requests TO payments_auditor;
+
+GRANT SELECT(flags) ON TABLE public.requests TO payments_auditor;
+
+GRANT SELECT(kind) ON TABLE public.requests TO payments_auditor;
+
+GRANT SELECT(amount) ON TABLE public.requests TO payments_auditor;
+
+GRANT SELECT(paid) ON TABLE public.requests TO payments_auditor;
+
+GRANT SELECT(currency) ON TABLE public.requests TO payments_auditor;
+
+GRANT SELECT(occurred_at) ON TABLE public.requests TO payments_auditor;
+
+GRANT SELECT(client_id) ON TABLE public.requests TO payments_auditor;
+
+GRANT SELECT(fleet_id) ON TABLE public.requests TO payments_auditor;
+
+GRANT SELECT(route_id) ON TABLE public.requests TO payments_auditor;
+
+GRANT SELECT(vehicle_id) ON TABLE public.requests TO payments_auditor;
+
+GRANT SELECT(platform) ON TABLE public.requests TO payments_auditor;
+
+GRANT SELECT(payees) ON TABLE public.requests TO payments_auditor;
+
+GRANT SELECT(reference) ON TABLE public.requests TO payments_auditor;
+
+GRANT SELECT(content_hash) ON TABLE public.requests TO payments_auditor;
+
+GRANT SELECT(created_at) ON TABLE public.requests TO payments_auditor;
+
+GRANT SELECT(updated_at) ON TABLE public.requests TO payments_auditor;
+
 GRANT SELECT,INSERT,UPDATE ON TABLE public.tenants TO payments_app;
+GRANT SELECT ON TABLE public.tenants TO payments_auditor;

@@ -1,4 +1,19 @@
 -- Generated from the migrations by `make generate`; never edited.
+CREATE FUNCTION public.answered_ids() RETURNS TABLE(tenant_id text, caller text, key text, path text, id text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+        SELECT tenant_id, caller, key, named.path, named.id
+        FROM idempotency_keys, LATERAL (SELECT convert_from(body, 'UTF8')::jsonb AS answer) AS kept,
+        LATERAL (
+            SELECT 'id' AS path, answer ->> 'id' AS id
+            UNION ALL
+            SELECT 'results', item ->> 'id'
+            FROM jsonb_array_elements(CASE WHEN answer ? 'results' THEN answer -> 'results' ELSE '[]' END) AS item
+        ) AS named
+        WHERE status < 300 AND named.id IS NOT NULL
+    $$;
+
 CREATE FUNCTION public.refuse_unbalanced_journals() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -230,6 +245,26 @@ CREATE TRIGGER entries_balance AFTER INSERT ON public.entries REFERENCING NEW TA
 
 ALTER TABLE public.audit ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY auditor ON public.audit FOR SELECT TO payouts_auditor USING (true);
+
+CREATE POLICY auditor ON public.commission_plans FOR SELECT TO payouts_auditor USING (true);
+
+CREATE POLICY auditor ON public.earnings FOR SELECT TO payouts_auditor USING (true);
+
+CREATE POLICY auditor ON public.entries FOR SELECT TO payouts_auditor USING (true);
+
+CREATE POLICY auditor ON public.idempotency_keys FOR SELECT TO payouts_auditor USING (true);
+
+CREATE POLICY auditor ON public.journals FOR SELECT TO payouts_auditor USING (true);
+
+CREATE POLICY auditor ON public.outbox FOR SELECT TO payouts_auditor USING (true);
+
+CREATE POLICY auditor ON public.payouts FOR SELECT TO payouts_auditor USING (true);
+
+CREATE POLICY auditor ON public.tenants FOR SELECT TO payouts_auditor USING (true);
+
+CREATE POLICY auditor ON public.wallets FOR SELECT TO payouts_auditor USING (true);
+
 ALTER TABLE public.commission_plans ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.earnings ENABLE ROW LEVEL SECURITY;
@@ -272,34 +307,54 @@ ALTER TABLE public.tenants ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.wallets ENABLE ROW LEVEL SECURITY;
 
+REVOKE ALL ON FUNCTION public.answered_ids() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.answered_ids() TO payouts_auditor;
+
 GRANT SELECT,INSERT ON TABLE public.audit TO payouts_app;
+GRANT SELECT ON TABLE public.audit TO payouts_auditor;
 
 GRANT SELECT,INSERT ON TABLE public.commission_plans TO payouts_app;
+GRANT SELECT ON TABLE public.commission_plans TO payouts_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.earnings TO payouts_app;
+GRANT SELECT ON TABLE public.earnings TO payouts_auditor;
 
 GRANT SELECT,INSERT ON TABLE public.entries TO payouts_app;
+GRANT SELECT ON TABLE public.entries TO payouts_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.idempotency_keys TO payouts_app;
 GRANT DELETE ON TABLE public.idempotency_keys TO payouts_system;
 
 GRANT SELECT(tenant_id) ON TABLE public.idempotency_keys TO payouts_system;
+GRANT SELECT(tenant_id) ON TABLE public.idempotency_keys TO payouts_auditor;
 
 GRANT SELECT(caller) ON TABLE public.idempotency_keys TO payouts_system;
+GRANT SELECT(caller) ON TABLE public.idempotency_keys TO payouts_auditor;
 
 GRANT SELECT(key) ON TABLE public.idempotency_keys TO payouts_system;
+GRANT SELECT(key) ON TABLE public.idempotency_keys TO payouts_auditor;
+
+GRANT SELECT(request_hash) ON TABLE public.idempotency_keys TO payouts_auditor;
+
+GRANT SELECT(status) ON TABLE public.idempotency_keys TO payouts_auditor;
 
 GRANT SELECT(created_at) ON TABLE public.idempotency_keys TO payouts_system;
+GRANT SELECT(created_at) ON TABLE public.idempotency_keys TO payouts_auditor;
 
 GRANT SELECT,INSERT ON TABLE public.journals TO payouts_app;
+GRANT SELECT ON TABLE public.journals TO payouts_auditor;
 
 GRANT SELECT,INSERT ON TABLE public.outbox TO payouts_app;
 GRANT SELECT ON TABLE public.outbox TO payouts_system;
+GRANT SELECT ON TABLE public.outbox TO payouts_auditor;
 
 GRANT UPDATE(published_at) ON TABLE public.outbox TO payouts_system;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.payouts TO payouts_app;
+GRANT SELECT ON TABLE public.payouts TO payouts_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.tenants TO payouts_app;
+GRANT SELECT ON TABLE public.tenants TO payouts_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.wallets TO payouts_app;
+GRANT SELECT ON TABLE public.wallets TO payouts_auditor;

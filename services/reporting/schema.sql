@@ -135,6 +135,18 @@ CREATE INDEX payments_history ON public.payments USING btree (tenant_id, at, pay
 
 CREATE INDEX payouts_history ON public.payouts USING btree (tenant_id, at, payout_id);
 
+CREATE POLICY auditor ON public.daily_rollups FOR SELECT TO reporting_auditor USING (true);
+
+CREATE POLICY auditor ON public.earnings FOR SELECT TO reporting_auditor USING (true);
+
+CREATE POLICY auditor ON public.payee_balances FOR SELECT TO reporting_auditor USING (true);
+
+CREATE POLICY auditor ON public.payments FOR SELECT TO reporting_auditor USING (true);
+
+CREATE POLICY auditor ON public.payouts FOR SELECT TO reporting_auditor USING (true);
+
+CREATE POLICY auditor ON public.tenants FOR SELECT TO reporting_auditor USING (true);
+
 ALTER TABLE public.daily_rollups ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.earnings ENABLE ROW LEVEL SECURITY;
@@ -160,13 +172,19 @@ CREATE POLICY tenant ON public.tenants USING (((tenant_id = ANY (( SELECT string
 ALTER TABLE public.tenants ENABLE ROW LEVEL SECURITY;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.daily_rollups TO reporting_app;
+GRANT SELECT ON TABLE public.daily_rollups TO reporting_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.earnings TO reporting_app;
+GRANT SELECT ON TABLE public.earnings TO reporting_auditor;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.payee_balances TO reporting_app;
+GRANT SELECT ON TABLE public.payee_balances TO reporting_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.payments TO reporting_app;
+GRANT SELECT ON TABLE public.payments TO reporting_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.payouts TO reporting_app;
+GRANT SELECT ON TABLE public.payouts TO reporting_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.tenants TO reporting_app;
+GRANT SELECT ON TABLE public.tenants TO reporting_auditor;

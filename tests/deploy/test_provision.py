@@ -1,4 +1,4 @@
-"""Provisioning: four databases that only their own three roles can enter, however often it is done."""
+"""Provisioning: four databases that only their own four roles can enter, however often it is done."""
 
 import asyncio
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ async def test_no_role_has_power_beyond_its_database(server: PostgresServer) -> 
     assert mighty.isdisjoint(role_names())
 
 
-async def test_only_the_three_roles_of_a_database_can_enter_it(server: PostgresServer) -> None:
+async def test_only_the_four_roles_of_a_database_can_enter_it(server: PostgresServer) -> None:
     for database in service_databases():
         for other in service_databases():
             for role in other.roles:
@@ -59,7 +59,7 @@ async def test_only_the_three_roles_of_a_database_can_enter_it(server: PostgresS
 async def test_the_owner_makes_tables_and_the_others_cannot(server: PostgresServer) -> None:
     database = service_databases()[0]
     await _query(_url(server, database.database, database.owner), "CREATE TABLE owned (id int)")
-    for role in (database.app, database.system):
+    for role in (database.app, database.system, database.auditor):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await _query(_url(server, database.database, role), "CREATE TABLE mine (id int)")
 
@@ -88,7 +88,7 @@ async def test_an_unreachable_server_is_one_clear_line() -> None:
 
 def test_passwords_come_from_the_services_own_urls(monkeypatch) -> None:
     for database in service_databases():
-        kinds = ("OWNER_DATABASE_URL", "DATABASE_URL", "SYSTEM_DATABASE_URL")
+        kinds = ("OWNER_DATABASE_URL", "DATABASE_URL", "SYSTEM_DATABASE_URL", "AUDITOR_DATABASE_URL")
         for kind, role in zip(kinds, database.roles, strict=True):
             url = url_as("postgresql://db:5432/x", database.database, role, PASSWORDS[role])
             monkeypatch.setenv(f"{database.service.upper()}_{kind}", url)

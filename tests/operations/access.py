@@ -11,5 +11,6 @@ def access_environment(kafka: str = "127.0.0.1:1", **databases: ServiceUrls) -> 
             f"{service.upper()}_OWNER_DATABASE_URL": urls.owner,
             f"{service.upper()}_DATABASE_URL": urls.app,
             f"{service.upper()}_SYSTEM_DATABASE_URL": urls.system,
+            f"{service.upper()}_AUDITOR_DATABASE_URL": urls.auditor,
         }
     return environment

@@ -181,6 +181,26 @@ async def test_the_system_role_sees_across_tenants_only_what_its_sweeps_need(ser
     assert seen.isdisjoint({"tenants", "payments", "requests", "audit", "gateway_secrets", "entries", "wallets"})
 
 
+async def test_the_auditor_reads_every_table_but_no_secret_and_no_person_and_writes_nothing(service):
+    _name, urls = service
+    await fill(urls, "t1", "t2")
+    hidden = {"body", "client_name", "client_phone", "payer_name", "payer_phone", "encrypted"}
+    async with connection(urls.auditor) as conn:
+        for table in await tables(urls):
+            rights = {
+                row["attname"]: row["readable"]
+                for row in await conn.fetch(
+                    "SELECT attname, has_column_privilege(attrelid, attnum, 'SELECT') AS readable FROM pg_attribute "
+                    "WHERE attrelid = $1 AND attnum > 0", table["oid"]
+                )
+            }  # fmt: skip
+            assert {column for column, readable in rights.items() if not readable} == hidden & set(rights)
+            assert await conn.fetchval(f"SELECT count(tenant_id) FROM {table['relname']}") >= 2
+            for statement in ("UPDATE {} SET tenant_id = 't1'", "DELETE FROM {}", "TRUNCATE {}"):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await conn.execute(statement.format(table["relname"]))
+
+
 async def test_the_roles_are_small(service):
     name, urls = service
     async with connection(urls.superuser) as conn:
@@ -192,10 +212,10 @@ async def test_the_roles_are_small(service):
             "SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relnamespace = 'public'::regnamespace"
         )
     assert [row[0] for row in owned] == [f"{name}_owner"]
-    assert set(roles) == {f"{name}_{role}" for role in ("owner", "app", "system")}
+    assert set(roles) == {f"{name}_{role}" for role in ("owner", "app", "system", "auditor")}
     for row in roles.values():
         assert not [right for right in ("rolsuper", "rolbypassrls", "rolcreaterole", "rolcreatedb") if row[right]]
-    for url in (urls.app, urls.system):
+    for url in (urls.app, urls.system, urls.auditor):
         async with connection(url) as conn:
             for other in {*roles, "postgres"} - {await conn.fetchval("SELECT current_user")}:
                 with pytest.raises(asyncpg.PostgresError):
