@@ -1,4 +1,4 @@
-"""The operator's commands on live data: send events again. Each is safe while the services run."""
+"""The operator's commands on live data: measure lag, send events again. Each is safe while the services run."""
 
 # ruff: noqa: PLC0415 - like deploy/cli.py: a command imports what it needs when it runs
 
@@ -10,10 +10,13 @@ import typer
 
 from deploy.errors import StackError
 
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")]
+
 
 def add_operations(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command()(republish)
+    app.command()(lag)
 
 
 def republish(
@@ -30,6 +33,23 @@ def republish(
 
     start = Position.parse(after) if after else None
     asyncio.run(republish(service, since=_instant(since), after=start, say=typer.echo))
+
+
+def lag(*, json: JsonOption = False) -> None:
+    """Say how far everything is behind: outboxes, consumers, callbacks, mails.
+
+    The exit status is 1 when something has waited for more than a minute, or the broker does not answer; else 0.
+    """
+    import msgspec
+
+    from deploy.operations.measure_lag import lines_of, measure_lag
+
+    measured = asyncio.run(measure_lag(now=datetime.now(UTC)))
+    if json:
+        typer.echo(msgspec.json.encode({**msgspec.structs.asdict(measured), "late": measured.late}).decode())
+    else:
+        typer.echo("\n".join(lines_of(measured)))
+    raise typer.Exit(1 if measured.late else 0)
 
 
 def _instant(text: str | None) -> datetime | None:
