@@ -1,4 +1,4 @@
-"""The operator's commands on live data: measure lag, send events again. Each is safe while the services run."""
+"""The operator's commands on live data: prove it, measure lag, send events again. Each is safe while the services run."""
 
 # ruff: noqa: PLC0415 - like deploy/cli.py: a command imports what it needs when it runs
 
@@ -17,6 +17,7 @@ def add_operations(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command()(republish)
     app.command()(lag)
+    app.command()(check)
 
 
 def republish(
@@ -50,6 +51,24 @@ def lag(*, json: JsonOption = False) -> None:
     else:
         typer.echo("\n".join(lines_of(measured)))
     raise typer.Exit(1 if measured.late else 0)
+
+
+def check(*, json: JsonOption = False) -> None:
+    """Prove on live data what must always hold, each database in one snapshot, and name the rows at fault.
+
+    The exit status is 0 when all holds, 1 when something does not.
+    """
+    import msgspec
+
+    from deploy.operations.check.run_checks import lines_of, run_checks
+
+    outcomes = asyncio.run(run_checks())
+    if json:
+        held = all(outcome.is_held for outcome in outcomes)
+        typer.echo(msgspec.json.encode({"held": held, "checks": outcomes}).decode())
+    else:
+        typer.echo("\n".join(lines_of(outcomes)))
+    raise typer.Exit(0 if all(outcome.is_held for outcome in outcomes) else 1)
 
 
 def _instant(text: str | None) -> datetime | None:

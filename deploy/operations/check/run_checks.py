@@ -1,0 +1,88 @@
+"""Make every check, each database in one snapshot, and say what was found."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from deploy.errors import StackError
+from deploy.operations.access import database_access
+from deploy.operations.check import alerts, payments, payments_trail, payouts, payouts_trail, reporting
+from deploy.operations.check.comparisons import compare
+from deploy.operations.check.facts import FACTS
+from deploy.operations.check.findings import Check, Outcome, make
+from deploy.operations.check.raised import compare_alerts
+from shared.db import CALL_LIMIT_S, Connection
+
+# Downstream first: what a reader's snapshot shows, its source's shows too.
+SNAPSHOT_ORDER = ("alerts", "reporting", "payouts", "payments")
+CHECKS: tuple[Check, ...] = tuple(
+    check for module in (payments, payments_trail, payouts, payouts_trail, reporting, alerts) for check in module.CHECKS
+)
+STATEMENT_LIMIT = "30min"
+SETTINGS = {
+    "application_name": "takings check",
+    "TimeZone": "UTC",  # one way to write an instant, on both sides of a comparison
+    "statement_timeout": STATEMENT_LIMIT,
+    "idle_in_transaction_session_timeout": "0",
+    "cursor_tuple_fraction": "1",
+    "work_mem": "64MB",
+    "jit": "off",
+}
+# The one function that reads as its owner sees the tenants named here.
+BIND_ALL_TENANTS = "SELECT set_config('app.tenant', (SELECT string_agg(tenant_id, ',') FROM tenants), true)"
+
+
+async def run_checks(say: Callable[[Outcome, float], None] | None = None) -> list[Outcome]:
+    """Every check's outcome; `say` hears of each with its seconds. Raises StackError without access to the databases."""
+    async with AsyncExitStack() as stack:
+        snapshots = {service: await stack.enter_async_context(_snapshot(service)) for service in SNAPSHOT_ORDER}
+
+        async def of_service(service: str) -> list[Outcome]:
+            return [await _timed(make(check, snapshots[service]), say) for check in CHECKS if check.service == service]
+
+        found = await asyncio.gather(*(of_service(service) for service in SNAPSHOT_ORDER))
+        outcomes = [outcome for of_one in reversed(found) for outcome in of_one]
+        outcomes += [await _timed(compare(comparison, snapshots), say) for comparison in FACTS]
+        return [*outcomes, await _timed(compare_alerts(snapshots), say)]
+
+
+async def _timed(making: Any, say: Callable[[Outcome, float], None] | None) -> Outcome:
+    began = time.monotonic()
+    outcome: Outcome = await making
+    if say is not None:
+        say(outcome, time.monotonic() - began)
+    return outcome
+
+
+@asynccontextmanager
+async def _snapshot(service: str) -> AsyncIterator[Connection]:
+    try:
+        conn = await asyncpg.connect(
+            database_access(service).auditor, timeout=CALL_LIMIT_S, command_timeout=None, server_settings=SETTINGS
+        )
+    except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+        raise StackError(f"cannot reach the database of {service} as its auditor: {error or repr(error)}") from None
+    try:
+        async with conn.transaction(isolation="repeatable_read", readonly=True):
+            await conn.execute(BIND_ALL_TENANTS)  # the first statement: now the snapshot is taken
+            yield conn
+    finally:
+        conn.terminate()
+
+
+def lines_of(outcomes: Sequence[Outcome]) -> list[str]:
+    """The outcomes for a terminal: a line each, the rows at fault beneath it."""
+    lines = []
+    for outcome in outcomes:
+        lines.append(f"{'held ' if outcome.is_held else 'FAULT'}  {outcome.service}: {outcome.holds}")
+        if outcome.error:
+            lines.append(f"         could not be checked: {outcome.error}")
+        lines += [f"         {f.table_name} {f.key} of {f.tenant_id}: {f.problem}" for f in outcome.faults]
+        if outcome.more:
+            lines.append(f"         and {outcome.more:,} more")
+    failed = sum(not outcome.is_held for outcome in outcomes)
+    return [*lines, f"{failed} of {len(outcomes)} checks failed" if failed else f"all {len(outcomes)} checks held"]
