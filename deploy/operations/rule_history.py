@@ -15,8 +15,9 @@ from shared.db import Connection
 from shared.events import Received
 
 CHANGES = """
-SELECT subject, at, after::text AS after FROM audit
-WHERE tenant_id = $1 AND action IN ('rule-created', 'rule-changed') ORDER BY subject, at, audit_id
+SELECT rule_id, at, after::text AS after
+FROM audit JOIN alert_rules USING (tenant_id)
+WHERE tenant_id = $1 AND action IN ('rule-created', 'rule-changed') AND subject = rule_id::text ORDER BY rule_id, at, audit_id
 """
 # Two processes' clocks and the length of a transaction: which of two rules an event met so close to a change is not known.
 UNSURE = timedelta(seconds=10)
@@ -70,5 +71,5 @@ async def rule_history(conn: Connection, tenant_id: str) -> RuleHistory:
     history = RuleHistory(tenant_id)
     for row in await conn.fetch(CHANGES, tenant_id):
         terms = msgspec.json.decode(row["after"], type=AuditedTerms).terms()
-        history.changes[UUID(row["subject"])].append((row["at"], terms))
+        history.changes[row["rule_id"]].append((row["at"], terms))
     return history

@@ -49,7 +49,7 @@ class Outcome:
         return not self.faults and self.error is None
 
     async def collect(self, found: AsyncIterator[Fault], snapshots: Iterable[Connection]) -> "Outcome":
-        """Keep the first of what is `found` in `snapshots`, count the rest; a statement that fails is an outcome too."""
+        """Keep the first of what is `found` in `snapshots`, count the rest; what cannot be read is an outcome too."""
         try:
             async with AsyncExitStack() as savepoints:  # the snapshots outlive a failure
                 for conn in snapshots:
@@ -59,7 +59,7 @@ class Outcome:
                         self.faults.append(fault)
                     else:
                         self.more += 1
-        except asyncpg.PostgresError as error:
+        except (asyncpg.PostgresError, msgspec.MsgspecError, ValueError) as error:
             self.error = str(error)
         return self
 

@@ -38,8 +38,7 @@ BIND_ALL_TENANTS = "SELECT set_config('app.tenant', (SELECT string_agg(tenant_id
 
 async def run_checks(say: Callable[[Outcome, float], None] | None = None) -> list[Outcome]:
     """Every check's outcome; `say` hears of each with its seconds. Raises StackError without access to the databases."""
-    async with AsyncExitStack() as stack:
-        snapshots = {service: await stack.enter_async_context(_snapshot(service)) for service in SNAPSHOT_ORDER}
+    async with snapshots_of_all() as snapshots:
 
         async def of_service(service: str) -> list[Outcome]:
             return [await _timed(make(check, snapshots[service]), say) for check in CHECKS if check.service == service]
@@ -48,6 +47,13 @@ async def run_checks(say: Callable[[Outcome, float], None] | None = None) -> lis
         outcomes = [outcome for of_one in reversed(found) for outcome in of_one]
         outcomes += [await _timed(compare(comparison, snapshots), say) for comparison in FACTS]
         return [*outcomes, await _timed(compare_alerts(snapshots), say)]
+
+
+@asynccontextmanager
+async def snapshots_of_all() -> AsyncIterator[dict[str, Connection]]:
+    """A snapshot of each database, by service, that only reads and lasts as long as the checks need."""
+    async with AsyncExitStack() as stack:
+        yield {service: await stack.enter_async_context(_snapshot(service)) for service in SNAPSHOT_ORDER}
 
 
 async def _timed(making: Any, say: Callable[[Outcome, float], None] | None) -> Outcome:
