@@ -1,14 +1,16 @@
 -- Generated from the migrations by `make generate`; never edited.
-CREATE FUNCTION public.answered_ids() RETURNS TABLE(tenant_id text, caller text, key text, path text, id text)
+CREATE FUNCTION public.answered_ids() RETURNS TABLE(tenant_id text, caller text, key text, id text)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     AS $$
-        SELECT tenant_id, caller, key, named.path, named.id
-        FROM idempotency_keys, LATERAL (SELECT convert_from(body, 'UTF8')::jsonb AS answer) AS kept,
-        LATERAL (
-            SELECT 'id' AS path, answer ->> 'id' AS id
+        SELECT tenant_id, caller, key, named.id
+        FROM idempotency_keys, LATERAL (
+            SELECT CASE substring(body FROM 1 FOR 1) WHEN '{' THEN convert_from(body, 'UTF8')::jsonb
+                                                     ELSE '{"id": "unreadable"}' END AS answer
+        ) AS kept, LATERAL (
+            SELECT answer ->> 'id' AS id
             UNION ALL
-            SELECT 'results', item ->> 'id'
+            SELECT item ->> 'id'
             FROM jsonb_array_elements(CASE WHEN answer ? 'results' THEN answer -> 'results' ELSE '[]' END) AS item
         ) AS named
         WHERE status < 300 AND named.id IS NOT NULL

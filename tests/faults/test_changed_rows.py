@@ -3,6 +3,7 @@
 Tables and columns come from the catalogue: a new one fails here until a change of it is found, or until it stands in UNSEEN.
 """
 
+import json
 from dataclasses import dataclass
 
 import asyncpg
@@ -80,8 +81,28 @@ ANOTHER = {
     "jsonb": ANOTHER_JSON,
     "json": """regexp_replace({0}::text, '"amount": ?', '"amount":1')::json""",
 }
+# By these columns a fault may name the row, when it stands in another table.
+NAMES = {"payment_id", "payout_id", "request_id", "key", "subject", "rule_id"}
 # Kept once, and nothing else says the same; or a person or a secret is in it, and the auditor may not read it.
-UNSEEN: dict[str, set[str]] = {}
+UNSEEN: dict[str, set[str]] = {
+    "payments.audit": {"audit_id", "request_id", "actor"},
+    "payments.callbacks": {"callback_id", "webhook_id", "body", "doubled"},  # a gateway may call twice
+    "payments.gateway_secrets": {"secret_id", "encrypted"},
+    "payments.idempotency_keys": {"caller", "key", "deleted", "doubled"},  # they are forgotten after days
+    "payments.outbox": {"published_at"},
+    "payments.payments": {"reference", "failure_text", "payer_name", "payer_phone"},
+    "payments.requests": {"kind", "occurred_at", "client_name", "client_phone", "reference", "content_hash", "created_at",
+                          "updated_at"},
+    "payouts.audit": {"audit_id", "request_id"},
+    "payouts.idempotency_keys": {"caller", "key", "deleted", "doubled"},
+    "payouts.outbox": {"published_at"},
+    "payouts.tenants": {"updated_at"},
+    "reporting.tenants": {"updated_at"},
+    "alerts.audit": {"audit_id", "request_id", "actor"},
+    "alerts.inbox": {"claimed_at"},  # of an event that raised nothing
+    "alerts.mail_queues": {"not_before", "attempts", "last_error"},
+    "alerts.tenants": {"updated_at"},
+}  # fmt: skip
 
 
 @dataclass
@@ -170,7 +191,9 @@ async def unseen_changes(table, changes):
         except (asyncpg.UniqueViolationError, asyncpg.GeneratedAlwaysError, asyncpg.NotNullViolationError):
             continue  # the keys do not allow it
         found = await faults_near(table.service)
-        if not any(table.name == name or row["key"][-1] in words for name, words in found):
+        content = json.loads(row["content"])
+        names = set(row["key"][1:]) | {str(content[k]) for k in NAMES & content.keys() if content[k] is not None}
+        if not any(table.name == name or any(part in words for part in names) for name, words in found):
             unseen.add(change)
         if change != "deleted":
             await table.remove(place)
@@ -198,5 +221,4 @@ async def test_a_change_of_one_row_in_each_table_is_found(world, monkeypatch):
                 unseen[table.full_name] = missed
         assert await faults_near(service) == []
         await conn.close()
-    print(unseen)  # noqa: T201
     assert unseen == (UNSEEN if LONG else {})

@@ -3,6 +3,7 @@
 Events are delivered by hand, so that a test says when: decoded and applied by each service's own use case.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from services.payouts.accrue_earnings import accrue_earnings
 from services.reporting import worker as reporting_worker
 from services.reporting.project_events import project_events
 from shared.audit import Actor
+from shared.db import is_transient
 from shared.events import Decoder, Received
 from shared.events.tenants import TenantConfigured
 from shared.tenants import TenantCopy
@@ -106,7 +108,15 @@ class World:
             "reporting": lambda conn: project_events(conn, events),
             "alerts": lambda conn: raise_alerts(conn, events, now=now),
         }[service]
-        await self.running[service].service.db.run(use_case, *{event.tenant_id for event in events})
+        while True:
+            try:
+                await self.running[service].service.db.run(use_case, *{event.tenant_id for event in events})
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                await asyncio.sleep(0.05)
+            else:
+                return
 
     async def rule(self, tenant: str, kind: str, *recipients: str, cooldown: int = 0, **thresholds: int) -> Any:
         """A rule that has been in force for an hour."""

@@ -1,5 +1,6 @@
 """Rules are as the audit trail says; alerts, their fleets, deliveries and mail queues agree."""
 
+from deploy.operations.check.event_log import AUDITED_TWICE
 from deploy.operations.check.findings import Check
 
 RULES_AUDITED = """
@@ -117,8 +118,19 @@ SELECT tenant_id, 'audit' AS table_name, audit_id::text AS key, jsonb_build_obje
        jsonb_build_object('action', 'one of this service') AS should
 FROM audit WHERE action NOT IN ('rule-created', 'rule-changed', 'alert-acknowledged')
 """
+DELIVERIES_SETTLED = """
+SELECT tenant_id, 'deliveries' AS table_name, 'alert ' || alert_id AS key, has, should
+FROM deliveries, LATERAL (
+    SELECT jsonb_build_object('is_sent', sent_at IS NOT NULL, 'has_error', error IS NOT NULL, 'status', status) AS has,
+           jsonb_build_object('is_sent', status = 'sent', 'has_error', status = 'failed', 'status',
+                              CASE WHEN status IN ('pending', 'sent', 'failed', 'canceled') THEN status END) AS should
+) AS compared
+WHERE has <> should
+"""
 SERVICE = "alerts"
 CHECKS = (
+    Check(SERVICE, "audited once", "no change stands twice in the audit trail", AUDITED_TWICE),
+    Check(SERVICE, "deliveries", "deliveries are settled as their status says", DELIVERIES_SETTLED),
     Check(SERVICE, "rules audited", "rules are as the audit trail says, change by change", RULES_AUDITED),
     Check(SERVICE, "acknowledged", "alerts are acknowledged as the audit trail says", ALERTS_ACKNOWLEDGED),
     Check(

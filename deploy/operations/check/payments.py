@@ -30,7 +30,7 @@ FROM requests AS r LEFT JOIN money AS m USING (tenant_id, request_id), LATERAL (
 WHERE has <> should
 """
 PAYMENTS_FIT = """
-SELECT p.tenant_id, 'payments' AS table_name, p.payment_id::text AS key, has, should
+SELECT p.tenant_id, 'payments' AS table_name, concat_ws(' of request ', p.payment_id, p.request_id) AS key, has, should
 FROM payments AS p LEFT JOIN requests AS r USING (tenant_id, request_id), LATERAL (
     SELECT r.kind IS NOT NULL AS is_known, r.kind IS NOT NULL AND r.currency <> p.currency AS misfits
 ) AS known, LATERAL (

@@ -63,11 +63,11 @@ WITH said AS (
     FROM audit WHERE action LIKE '%payout%'
 ), told AS (
     SELECT tenant_id, key AS payout_id, event ->> 'type' AS step, created_at, (event -> 'data')::jsonb AS data,
-           lag(substr(event ->> 'type', length('payout-') + 1)) OVER (PARTITION BY tenant_id, key ORDER BY id) AS earlier
-    FROM outbox WHERE event ->> 'type' LIKE 'payout-%'
+           lag(substr(event ->> 'type', length('payout-') + 1)) OVER steps AS earlier, lead(id) OVER steps IS NULL AS is_last
+    FROM outbox WHERE event ->> 'type' LIKE 'payout-%' WINDOW steps AS (PARTITION BY tenant_id, key ORDER BY id)
 )
 SELECT coalesce(s.tenant_id, t.tenant_id) AS tenant_id, 'audit' AS table_name,
-       coalesce(s.audit_id::text, t.payout_id || ' ' || step) AS key,
+       concat_ws(' ', s.audit_id, step, 'of', coalesce(s.payout_id, t.payout_id)) AS key,
        CASE WHEN s.audit_id IS NOT NULL THEN has END AS has, CASE WHEN t.data IS NOT NULL THEN should END AS should
 FROM said AS s FULL JOIN told AS t USING (tenant_id, payout_id, step)
 LEFT JOIN payouts AS p ON p.tenant_id = t.tenant_id AND p.payout_id::text = t.payout_id, LATERAL (
@@ -83,7 +83,8 @@ LEFT JOIN payouts AS p ON p.tenant_id = t.tenant_id AND p.payout_id::text = t.pa
                               'payee_id', CASE WHEN is_first THEN t.data -> 'payee_id' END,
                               'currency', CASE WHEN is_first THEN t.data -> 'currency' END,
                               'reference', coalesce(t.data -> 'reference', s.after -> 'reference'),
-                              'reason', CASE WHEN t.data ->> 'reason' = '' OR t.data -> 'reason' IS NULL
+                              'reason', CASE WHEN is_last THEN coalesce(to_jsonb(p.reason), 'null')
+                                             WHEN t.data ->> 'reason' = '' OR t.data -> 'reason' IS NULL
                                              THEN coalesce(s.after -> 'reason', 'null') ELSE t.data -> 'reason' END,
                               'actor', CASE WHEN is_first THEN p.requested_by END) AS should
 ) AS compared

@@ -1,0 +1,122 @@
+"""A second schema in a service's database, made by its own migrations, whose tables can take the place of the live ones."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+import asyncpg
+
+from deploy.errors import StackError
+from deploy.operations.access import database_access
+from deploy.operations.rebuild.differences import ComparedTable
+from shared.db import CALL_LIMIT_S, Connection, Database
+from shared.migrations import upgrade
+
+SCHEMA = "rebuild"
+LOCK = 5_220_417  # any number, the same for all who rebuild in one database
+TRIES = 40
+WAIT_FOR_WRITERS = "2s"
+# Less than deadlock_timeout: readers are never the ones who are sent away.
+WAIT_FOR_READERS = "500ms"
+PAUSE_S = 0.25
+
+TAKE_LOCK = "SELECT pg_try_advisory_lock($1)"
+DROP = "DROP SCHEMA IF EXISTS rebuild, retired CASCADE"
+CREATE = "CREATE SCHEMA rebuild"
+OPEN = "SELECT format('GRANT USAGE ON SCHEMA rebuild TO %I, %I', $1::text, $2::text)"
+# Writers wait, readers go on.
+STOP_WRITERS = """
+SELECT format('LOCK TABLE %s IN EXCLUSIVE MODE', string_agg(format('public.%I', t), ', ')) FROM unnest($1::text[]) AS t
+"""
+STOP_READERS = """
+SELECT format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', string_agg(format('public.%I', t), ', ')) FROM unnest($1::text[]) AS t
+"""
+RETIRE = "SELECT format('ALTER TABLE public.%I SET SCHEMA retired', $1::text)"
+INSTALL = "SELECT format('ALTER TABLE rebuild.%I SET SCHEMA public', $1::text)"
+ANALYZE = "SELECT format('ANALYZE rebuild.%I', $1::text)"
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """The schema while it is being filled; `db` reaches its tables as the service reaches the live ones."""
+
+    service: str
+    owner: Connection = field(repr=False)
+    db: Database
+    tables: Sequence[ComparedTable]  # in the order in which the service locks them
+
+    @property
+    def names(self) -> list[str]:
+        """The tables that take the place of the live ones."""
+        return [table.name for table in self.tables]
+
+    async def stop_writers(self) -> None:
+        """Keep the live tables as they are until the end of the owner's transaction. Raises LockNotAvailableError."""
+        await self.owner.execute(f"SET LOCAL lock_timeout = '{WAIT_FOR_WRITERS}'")
+        await self.owner.execute(await self.owner.fetchval(STOP_WRITERS, self.names))
+
+    async def swap(self) -> None:
+        """Put the tables in the place of the live ones, in the owner's transaction. Raises StackError."""
+        for _ in range(TRIES):
+            try:
+                async with self.owner.transaction():  # a savepoint: giving up lets the readers go on
+                    await self.owner.execute(f"SET LOCAL lock_timeout = '{WAIT_FOR_READERS}'")
+                    await self.owner.execute(await self.owner.fetchval(STOP_READERS, self.names))
+                break
+            except asyncpg.LockNotAvailableError:
+                await asyncio.sleep(PAUSE_S)
+        else:
+            raise StackError(f"{self.service} is being read without a pause: nothing was changed, try again")
+        await self.owner.execute("CREATE SCHEMA retired")
+        for name in self.names:
+            await self.owner.execute(await self.owner.fetchval(RETIRE, name))
+            await self.owner.execute(await self.owner.fetchval(INSTALL, name))
+        await self.owner.execute(DROP)
+
+
+@asynccontextmanager
+async def shadow(service: str, tables: Sequence[ComparedTable]) -> AsyncIterator[Shadow]:
+    """An empty shadow of `service`; what an earlier run left is dropped, and so is this one in the end.
+
+    Raises StackError when another one is being filled.
+    """
+    access = database_access(service)
+    owner = await asyncpg.connect(
+        access.owner,
+        timeout=CALL_LIMIT_S,
+        server_settings={"application_name": "takings rebuild", "TimeZone": "UTC", "jit": "off"},
+    )
+    db = Database(_in_schema(access.app, "search_path"), "takings rebuild", size=2)
+    try:
+        if not await owner.fetchval(TAKE_LOCK, LOCK):
+            raise StackError(f"a rebuild of {service} is under way already")
+        async with _dropped_afterwards(owner, db):
+            await owner.execute(CREATE)
+            await owner.execute(await owner.fetchval(OPEN, f"{service}_app", f"{service}_auditor"))
+            url = _in_schema(access.owner, "options", "-csearch_path%3D")
+            await asyncio.to_thread(upgrade, f"services.{service}", url)
+            yield Shadow(service, owner, db, tables)
+    finally:
+        owner.terminate()
+
+
+@asynccontextmanager
+async def _dropped_afterwards(owner: Connection, db: Database) -> AsyncIterator[None]:
+    await owner.execute(DROP)
+    try:
+        yield
+    finally:
+        await db.close()
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):  # else the next run drops it
+            await owner.execute(DROP)
+
+
+async def analyze(shadow: Shadow) -> None:
+    """Let the planner know the new tables before anybody asks for them."""
+    for name in shadow.names:
+        await shadow.owner.execute(await shadow.owner.fetchval(ANALYZE, name))
+
+
+def _in_schema(url: str, parameter: str, prefix: str = "") -> str:
+    return f"{url}{'&' if '?' in url else '?'}{parameter}={prefix}{SCHEMA}"

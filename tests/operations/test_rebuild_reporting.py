@@ -1,0 +1,169 @@
+"""`takings rebuild reporting`: the same tables again, put right where they were wrong, under traffic and without a gap."""
+
+import asyncio
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from deploy.errors import StackError
+from deploy.operations.check.run_checks import lines_of, run_checks
+from deploy.operations.rebuild import event_log, reporting
+from deploy.operations.rebuild.reporting import TABLES, rebuild_reporting
+from tests.conftest import connected
+from tests.faults.seeds import seeded
+from tests.faults.sizes import size
+from tests.faults.test_check_under_traffic import deliver_for_ever, pay_for_ever
+from tests.operations.world import ZONES
+
+# ruff: noqa: S608 - the names in these statements are constants
+CATALOGUE = """
+SELECT c.relname, c.relrowsecurity, c.relforcerowsecurity, c.relacl::text, c.relowner::regrole::text,
+       (SELECT array_agg(indexdef ORDER BY indexdef) FROM pg_indexes WHERE schemaname = 'public' AND tablename = relname),
+       (SELECT array_agg(format('%s %s %s %s', polname, polcmd, polroles::regrole[], pg_get_expr(polqual, polrelid))
+                         ORDER BY polname)
+        FROM pg_policy WHERE polrelid = c.oid),
+       (SELECT array_agg(format('%s %s', conname, pg_get_constraintdef(oid)) ORDER BY conname)
+        FROM pg_constraint WHERE conrelid = c.oid)
+FROM pg_class AS c WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY relname
+"""
+SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname IN ('rebuild', 'retired')"
+
+
+async def contents(world):
+    async with connected(world.urls["reporting"].owner, *ZONES) as conn:
+        return {
+            table.name: [
+                tuple(row)
+                for row in await conn.fetch(
+                    f"SELECT {', '.join((*table.key, *table.columns))} FROM {table.name} ORDER BY {', '.join(table.key)}"
+                )
+            ]
+            for table in TABLES
+        }
+
+
+async def rebuild(**more):
+    said = []
+    return await rebuild_reporting(dry_run=more.get("dry_run", False), say=said.append)
+
+
+async def catalogue(world):
+    async with connected(world.urls["reporting"].superuser) as conn:
+        assert await conn.fetch(SCHEMAS) == []
+        return [tuple(row) for row in await conn.fetch(CATALOGUE)]
+
+
+async def spoil(world):
+    """Five wrong rows."""
+    conn = await asyncpg.connect(world.urls["reporting"].superuser)
+    for statement in (
+        "UPDATE payments SET amount = amount + 1, fee = 0 WHERE (tenant_id, transaction_id) = ('amka', 't-1')",
+        "DELETE FROM earnings WHERE ctid = (SELECT min(ctid) FROM earnings)",
+        "UPDATE daily_rollups SET revenue = revenue + 1 WHERE ctid = (SELECT min(ctid) FROM daily_rollups)",
+        "INSERT INTO payee_balances VALUES ('amka', 'KES', 'nobody', 1, 0, 0)",
+        "UPDATE tenants SET name = 'x' WHERE tenant_id = 'windy'",
+    ):
+        await conn.execute(statement)
+    await conn.close()
+
+
+async def test_the_same_events_make_the_same_tables(world):
+    before, as_made = await contents(world), await catalogue(world)
+    rebuilt = await rebuild()
+    assert (rebuilt.differences.total, rebuilt.set_aside, rebuilt.is_swapped) == (0, 0, True)
+    assert await contents(world) == before
+    assert await catalogue(world) == as_made
+    assert all(o.is_held for o in await run_checks())
+
+
+async def test_a_dry_run_says_what_is_wrong_and_a_run_puts_it_right(world, monkeypatch):
+    monkeypatch.setattr(event_log, "MARGIN", timedelta(0))  # nothing is on its way any more
+    right = await contents(world)
+    await spoil(world)
+    wrong = await contents(world)
+    rebuilt = await rebuild(dry_run=True)
+    assert {table: count for table, count in rebuilt.differences.counts.items() if count} == {
+        "tenants": 1, "payments": 1, "earnings": 1, "daily_rollups": 1, "payee_balances": 1
+    }  # fmt: skip
+    assert any("amount is 1003, should be 1002" in line for line in rebuilt.lines())
+    assert await contents(world) == wrong
+    assert (await rebuild()).differences.total == 5
+    assert await contents(world) == right
+    assert (await rebuild(dry_run=True)).differences.total == 0
+
+
+async def test_what_is_on_its_way_is_no_difference_and_comes_once(world):
+    await world.request("amka", "new", 5_000)
+    await world.callback("amka", request_id="new", amount=5_000)
+    rebuilt = await rebuild()
+    assert rebuilt.differences.total == 0
+    after = await contents(world)
+    assert [row for row in after["payments"] if row[8] == 5_000]  # told, and not yet consumed
+    await world.deliver()
+    assert [o for o in await run_checks() if not o.is_held] == []
+
+
+async def test_what_a_killed_run_left_is_no_hindrance(world, monkeypatch):
+    right = await contents(world)
+    await spoil(world)
+
+    async def killed(_self, *_arguments, **_options):
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reporting._Building, "finish", killed)
+        with pytest.raises(asyncio.CancelledError):
+            await rebuild()
+    async with connected(world.urls["reporting"].owner) as conn:  # as kill -9 would leave it
+        await conn.execute("CREATE SCHEMA IF NOT EXISTS rebuild; CREATE TABLE rebuild.payments (x int)")
+    await rebuild()
+    assert await contents(world) == right
+    await catalogue(world)
+
+
+async def test_of_two_at_once_the_second_is_refused(world, monkeypatch):
+    began, may_end = asyncio.Event(), asyncio.Event()
+    catch_up = reporting._Building.catch_up
+
+    async def slowly(self):
+        began.set()
+        await may_end.wait()
+        return await catch_up(self)
+
+    monkeypatch.setattr(reporting._Building, "catch_up", slowly)
+    first = asyncio.create_task(rebuild())
+    await began.wait()
+    with pytest.raises(StackError, match="under way already"):
+        await rebuild()
+    may_end.set()
+    assert (await first).is_swapped
+
+
+@pytest.mark.timeout(600)
+async def test_readers_and_writers_go_on_while_tables_are_swapped(world):
+    draw = seeded("rebuild under traffic")
+    read = 0
+
+    async def read_for_ever(path, **params):
+        nonlocal read
+        while True:
+            await world.call("reporting", "GET", path, role="finance", params=params)
+            read += 1
+
+    calls = [pay_for_ever(world, draw, "a"), deliver_for_ever(world, draw)]
+    calls += [read_for_ever("/reports/revenue"), read_for_ever("/reports/history"), read_for_ever("/reports/profits")]
+    traffic = [asyncio.create_task(call) for call in calls]
+    try:
+        for _ in range(size(short=2, long=40)):
+            rebuilt = await rebuild()
+            assert rebuilt.differences.lines == []
+            assert [task.exception() for task in traffic if task.done()] == []
+    finally:
+        for task in traffic:
+            task.cancel()
+        await asyncio.gather(*traffic, return_exceptions=True)
+    await world.deliver()
+    outcomes = await run_checks()
+    assert [o for o in outcomes if not o.is_held] == [], "\n".join(lines_of(outcomes))
+    assert read > 10
