@@ -126,8 +126,8 @@ class World:
             lambda conn: create_rule(conn, terms, tenant_id=tenant, actor=Actor("boss"), now=at), tenant
         )
 
-    async def change(self, tenant: str, rule_id: Any, terms: RuleTerms) -> None:
-        at = utc_now() - timedelta(minutes=30)
+    async def change(self, tenant: str, rule_id: Any, terms: RuleTerms, *, at: datetime | None = None) -> None:
+        at = at or utc_now() - timedelta(minutes=30)
         await self.running["alerts"].service.db.run(
             lambda conn: change_rule(conn, rule_id, terms, tenant_id=tenant, actor=Actor("boss"), now=at), tenant
         )

@@ -1,20 +1,15 @@
 """Rebuild reporting: project every event again beside the live tables, catch up, compare, swap."""
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-import asyncpg
-
-from deploy.errors import StackError
-from deploy.operations.access import database_access
-from deploy.operations.rebuild.differences import ComparedTable, Differences, differences_at, suspects_of
+from deploy.operations.rebuild.differences import ComparedTable, Differences, Suspects, differences_at, suspects_in
 from deploy.operations.rebuild.event_log import EventLog, event_logs
 from deploy.operations.rebuild.rebuilt import Rebuilt
-from deploy.operations.rebuild.shadow import PAUSE_S, TRIES, Shadow, analyze, shadow
+from deploy.operations.rebuild.shadow import Shadow, analyze, shadow
 from services.reporting.project_events import project_events
 from services.reporting.worker import EVENTS
-from shared.db import CALL_LIMIT_S, bind_tenants, is_transient
+from shared.db import bind_tenants, is_transient
 from shared.events import Received
 from shared.events.tenants import TenantConfigured
 from shared.tenants import TenantCopy
@@ -51,24 +46,9 @@ async def rebuild_reporting(*, dry_run: bool, say: Callable[[str], None]) -> Reb
             if events <= FEW:
                 break
         await analyze(beside)
-        suspects = await _suspects()
-        for _ in range(TRIES):
-            try:
-                differences, waited_s = await building.finish(suspects, dry_run=dry_run)
-                return Rebuilt(
-                    "reporting", building.events, building.set_aside, differences, waited_s, is_swapped=not dry_run
-                )
-            except asyncpg.LockNotAvailableError:
-                await asyncio.sleep(PAUSE_S)  # a batch of the consumer takes its time
-        raise StackError("the consumer of reporting never pauses: nothing was changed, try again")
-
-
-async def _suspects() -> dict[str, list[tuple[object, ...]]]:
-    auditor = await asyncpg.connect(database_access("reporting").auditor, timeout=CALL_LIMIT_S)
-    try:
-        return await suspects_of(auditor, TABLES)
-    finally:
-        auditor.terminate()
+        suspects = await suspects_in("reporting", TABLES)
+        differences, waited_s = await building.finish(suspects, dry_run=dry_run)
+        return Rebuilt("reporting", building.events, building.set_aside, differences, waited_s, is_swapped=not dry_run)
 
 
 class _Building:
@@ -89,18 +69,10 @@ class _Building:
                 await self._apply(page.fresh)
         return self.events - before
 
-    async def finish(
-        self, suspects: dict[str, list[tuple[object, ...]]], *, dry_run: bool
-    ) -> tuple[Differences, float]:
-        """Apply the last events while writers wait, compare, and swap; how long they waited.
-
-        Raises LockNotAvailableError.
-        """
+    async def finish(self, suspects: Suspects, *, dry_run: bool) -> tuple[Differences, float]:
+        """Apply the last events while writers wait, compare, and swap; how long they waited. Raises StackError."""
         owner = self._beside.owner
-        ending = owner.transaction()
-        await ending.start()
-        try:
-            await self._beside.stop_writers()
+        async with self._beside.writers_stopped(keep=not dry_run):
             stopped = time.monotonic()
             for log in self._logs:
                 async for page in log.pages():
@@ -112,13 +84,6 @@ class _Building:
             differences = await differences_at(owner, TABLES, suspects)
             if not dry_run:
                 await self._beside.swap()
-        except BaseException:
-            await ending.rollback()
-            raise
-        if dry_run:
-            await ending.rollback()
-        else:
-            await ending.commit()
         return differences, time.monotonic() - stopped
 
     async def _apply(self, events: Sequence[Received]) -> None:

@@ -51,10 +51,39 @@ class Shadow:
         """The tables that take the place of the live ones."""
         return [table.name for table in self.tables]
 
-    async def stop_writers(self) -> None:
-        """Keep the live tables as they are until the end of the owner's transaction. Raises LockNotAvailableError."""
-        await self.owner.execute(f"SET LOCAL lock_timeout = '{WAIT_FOR_WRITERS}'")
-        await self.owner.execute(await self.owner.fetchval(STOP_WRITERS, self.names))
+    @asynccontextmanager
+    async def writers_stopped(self, *, keep: bool) -> AsyncIterator[None]:
+        """A transaction of the owner, throughout which the live tables stay as they are; rolled back unless `keep`.
+
+        Raises StackError when writers never pause.
+        """
+        ending = await self._locked()
+        try:
+            yield
+        except BaseException:
+            await ending.rollback()
+            raise
+        await (ending.commit() if keep else ending.rollback())
+
+    async def _locked(self) -> asyncpg.transaction.Transaction:
+        for _ in range(TRIES):
+            ending = self.owner.transaction()
+            await ending.start()
+            try:
+                await self.owner.execute(f"SET LOCAL lock_timeout = '{WAIT_FOR_WRITERS}'")
+                await self.owner.execute(await self.owner.fetchval(STOP_WRITERS, self.names))
+            except (
+                asyncpg.LockNotAvailableError,
+                asyncpg.DeadlockDetectedError,
+            ):  # a batch of the consumer takes its time
+                await ending.rollback()
+                await asyncio.sleep(PAUSE_S)
+            except BaseException:
+                await ending.rollback()
+                raise
+            else:
+                return ending
+        raise StackError(f"the writers of {self.service} never pause: nothing was changed, try again")
 
     async def swap(self) -> None:
         """Put the tables in the place of the live ones, in the owner's transaction. Raises StackError."""

@@ -1,0 +1,155 @@
+"""`takings rebuild alerts`: what was to be raised, by the rules in force then; people's answers stay, and nobody is mailed."""
+
+import asyncio
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from deploy.operations.check import comparisons
+from deploy.operations.check.run_checks import lines_of, run_checks
+from deploy.operations.rebuild.alerts import TABLES, rebuild_alerts
+from services.alerts.models import Kind, RuleTerms
+from tests.conftest import connected
+from tests.faults.seeds import seeded
+from tests.faults.sizes import size
+from tests.faults.test_check_under_traffic import deliver_for_ever, pay_for_ever
+from tests.operations.test_rebuild_reporting import CATALOGUE, SCHEMAS
+from tests.operations.world import BOSS, ZONES, utc_now
+
+ALL_ROWS = "SELECT to_jsonb(t)::text AS row FROM {} AS t ORDER BY 1"
+STAYS = ("alert_rules", "audit", "deliveries", "mail_queues")
+
+
+async def contents(world):
+    """All rows of all tables; when the copy of a tenant was made aside."""
+    async with connected(world.urls["alerts"].owner, *ZONES) as conn:
+        found = {table: [r["row"] for r in await conn.fetch(ALL_ROWS.format(table))] for table in
+                 ("inbox", "subject_fleets", "alerts", *STAYS)}  # fmt: skip
+        found["tenants"] = await conn.fetch(
+            "SELECT tenant_id, name, time_zone, currency, version FROM tenants ORDER BY 1"
+        )
+        return found
+
+
+async def catalogue(world):
+    async with connected(world.urls["alerts"].superuser) as conn:
+        assert await conn.fetch(SCHEMAS) == []
+        return [tuple(row) for row in await conn.fetch(CATALOGUE)]
+
+
+async def spoil(world, *statements):
+    conn = await asyncpg.connect(world.urls["alerts"].superuser)
+    await conn.execute("SET session_replication_role = replica")
+    for statement in statements:
+        await conn.execute(statement)
+    await conn.close()
+
+
+async def rebuild(*, dry_run=False):
+    return await rebuild_alerts(dry_run=dry_run, say=lambda _line: None)
+
+
+async def unheld(monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(comparisons, "DUE", "SELECT now() + interval '1 minute'")
+        return [outcome for outcome in await run_checks() if not outcome.is_held]
+
+
+async def test_the_same_events_make_the_same_alerts(world):
+    before, as_made = await contents(world), await catalogue(world)
+    assert len(before["alerts"]) > 6
+    rebuilt = await rebuild()
+    assert (rebuilt.differences.lines, rebuilt.is_swapped) == ([], True)
+    assert await contents(world) == before  # the ids of alerts and what people answered too
+    assert await catalogue(world) == as_made
+
+
+async def test_what_is_wrong_is_said_and_put_right(world, monkeypatch):
+    right = await contents(world)
+    await spoil(
+        world,
+        "UPDATE alerts SET summary = 'nonsense', fleet_id = NULL WHERE kind = 'high_value' AND tenant_id = 'amka'",
+        "INSERT INTO alerts SELECT tenant_id, gen_random_uuid(), rule_id, kind, 'nobody', 'f9', 'x', 'open', now() "
+        "FROM alerts WHERE status = 'open' LIMIT 1",
+        "UPDATE subject_fleets SET fleet_id = 'f9' WHERE fleet_id IS NOT NULL",
+        "INSERT INTO inbox VALUES ('amka', gen_random_uuid(), now())",
+        "UPDATE tenants SET time_zone = 'UTC'",
+    )
+    dry = await rebuild(dry_run=True)
+    assert {name for name, count in dry.differences.counts.items() if count} == {table.name for table in TABLES}
+    assert any("summary" in line and "nonsense" in line for line in dry.lines())
+    assert await contents(world) != right
+    await rebuild()
+    assert await contents(world) == right
+    assert await unheld(monkeypatch) == []
+
+
+async def test_an_alert_that_was_lost_comes_back_with_its_id_and_without_a_mail(world, monkeypatch):
+    right = await contents(world)
+    await spoil(world, "DELETE FROM alerts WHERE kind = 'payment_failed'")
+    await rebuild()
+    assert await contents(world) == right
+    await spoil(
+        world,
+        "DELETE FROM alerts WHERE kind = 'payment_failed'",
+        "DELETE FROM deliveries AS d WHERE NOT EXISTS (SELECT FROM alerts AS a WHERE a.alert_id = d.alert_id)",
+        "UPDATE mail_queues AS q SET waiting_since = NULL, last_sent_at = NULL WHERE NOT EXISTS "
+        "(SELECT FROM deliveries AS d WHERE (d.rule_id, d.recipient, d.status) = (q.rule_id, q.recipient, 'pending'))",
+    )
+    await rebuild()
+    async with connected(world.urls["alerts"].owner, *ZONES) as conn:
+        states = await conn.fetch("SELECT DISTINCT d.status FROM deliveries AS d JOIN alerts AS a USING (tenant_id, alert_id) "
+                                  "WHERE a.kind = 'payment_failed'")  # fmt: skip
+    assert [row["status"] for row in states] == ["canceled"]
+    assert [o for o in await unheld(monkeypatch) if o.name != "mail queues"] == []
+
+
+async def test_the_rule_in_force_then_counts_and_not_the_one_of_now(world):
+    before = await contents(world)
+    async with connected(world.urls["alerts"].owner, "amka") as conn:
+        rule = await conn.fetchval("SELECT rule_id FROM alert_rules WHERE kind = 'high_value'")
+    terms = RuleTerms(Kind.HIGH_VALUE, {"KES": 1}, (BOSS,), 0, True)
+    later = utc_now() + timedelta(minutes=5)
+    await world.change("amka", rule, terms, at=later)
+    await rebuild()
+    assert (await contents(world))["alerts"] == before["alerts"]
+
+
+async def test_what_no_consumer_has_handled_is_left_to_it(world):
+    await world.callback("amka", kind="failed", amount=777)
+    rebuilt = await rebuild()
+    assert rebuilt.differences.total == 0
+    before = await contents(world)
+    await world.deliver()
+    assert len((await contents(world))["alerts"]) == len(before["alerts"]) + 1
+
+
+@pytest.mark.timeout(600)
+async def test_people_and_the_consumer_go_on_while_tables_are_swapped(world):
+    draw = seeded("rebuild alerts under traffic")
+
+    async def read_and_answer():
+        while True:
+            for alert in (await world.call("alerts", "GET", "/alerts", params={"limit": 20}))["items"]:
+                answer = await world.running["alerts"].http.post(
+                    f"/api/v1/alerts/{alert['id']}/acknowledge",
+                    headers=world.running["alerts"].as_("admin", tenant="amka"),
+                )
+                assert answer.is_success, answer.text
+            await world.sweep_mails()
+
+    calls = [pay_for_ever(world, draw, "a"), deliver_for_ever(world, draw), read_and_answer()]
+    traffic = [asyncio.create_task(call) for call in calls]
+    try:
+        for _ in range(size(short=2, long=40)):
+            rebuilt = await rebuild()
+            assert rebuilt.differences.lines == []
+            assert [task.exception() for task in traffic if task.done()] == []
+    finally:
+        for task in traffic:
+            task.cancel()
+        await asyncio.gather(*traffic, return_exceptions=True)
+    await world.deliver()
+    outcomes = await run_checks()
+    assert [o for o in outcomes if not o.is_held] == [], "\n".join(lines_of(outcomes))
