@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 from deploy.errors import StackError
 from deploy.operations.commands import add_operations
+from deploy.operations import dlq_commands
 from deploy.state import state_folder
 
 
@@ -52,6 +53,7 @@ app = typer.Typer(
 tenant_app = typer.Typer(help="Tenants of the running stack.", no_args_is_help=True)
 app.add_typer(tenant_app, name="tenant")
 add_operations(app)
+app.add_typer(dlq_commands.app, name="dlq")
 
 RolesOption = Annotated[
     Roles, typer.Option(help="all: one process per service; split: its API and its worker as separate processes.")

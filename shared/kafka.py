@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import asyncpg
@@ -17,7 +18,7 @@ from shared import telemetry
 from shared.db import is_transient
 from shared.events import Decoder, Received, Undecodable
 from shared.log import logger
-from shared.publisher import DEAD_LETTER_SUFFIX, Message, Publisher, ensure_topics
+from shared.publisher import DEAD_LETTER_SUFFIX, RECORD_LIMIT_BYTES, Message, Publisher, ensure_topics
 
 log = logger(__name__)
 
@@ -58,6 +59,7 @@ class Consumer:
     ) -> None:
         self._bootstrap = bootstrap
         self._topics = tuple(topics)
+        self._group_id = group_id
         self._decode = decoder.decode
         self._apply = apply
         self._tenants = tenants
@@ -113,9 +115,9 @@ class Consumer:
         live: list[tuple[ConsumerRecord, Received]] = []
         for record in records:
             try:
-                event = self._decode(record.value)
+                event = self._decode(record.key, record.value)
             except Undecodable as error:
-                dead.append((record, f"undecodable: {error}"))
+                dead.append((record, str(error)))
                 continue
             if event is not None:
                 live.append((record, event))
@@ -165,7 +167,8 @@ class Consumer:
                 attempt += 1
 
     async def _set_aside(self, dead: Sequence[tuple[ConsumerRecord, str]]) -> None:
-        letters = [dead_letter(record, reason) for record, reason in dead]
+        now = datetime.now(UTC)
+        letters = [dead_letter(record, reason, consumer=self._group_id, now=now) for record, reason in dead]
         while letters and not await self._publisher.send_all(letters):
             await asyncio.sleep(1)
         for record, reason in dead:
@@ -186,18 +189,23 @@ class Consumer:
                 telemetry.CONSUMER_LAG.labels(partition.topic, str(partition.partition)).set(max(0, end - position))
 
 
-def dead_letter(record: ConsumerRecord, reason: str) -> Message:
-    """`record` as it came, for its dead-letter topic, with why and from where in the headers."""
-    headers = (
+def dead_letter(record: ConsumerRecord, reason: str, *, consumer: str, now: datetime) -> Message:
+    """`record` as it came, for its dead-letter topic; why, from where, by whom and when are in the headers."""
+    value = record.value
+    headers: tuple[tuple[str, bytes], ...] = (
         ("reason", reason[:HEADER_LIMIT].encode(errors="replace")),
         ("source-topic", record.topic.encode()),
         ("source-partition", str(record.partition).encode()),
         ("source-offset", str(record.offset).encode()),
+        ("consumer", consumer.encode()),
+        ("at", now.isoformat().encode()),
     )
-    value = b"" if record.key is None else None  # the client sends no record without both
-    return Message(
-        record.topic + DEAD_LETTER_SUFFIX, record.key, value if record.value is None else record.value, headers
-    )
+    if value is None and record.key is None:
+        value = b""  # the client sends no record without both
+    elif value is not None and len(value) > RECORD_LIMIT_BYTES:  # it was compressed: as it is, no topic would take it
+        headers += (("cut-from-bytes", str(len(value)).encode()),)
+        value = value[:RECORD_LIMIT_BYTES]
+    return Message(record.topic + DEAD_LETTER_SUFFIX, record.key, value, headers)
 
 
 async def _leave_undecoded(_message: Any) -> bytes:

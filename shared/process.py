@@ -17,6 +17,7 @@ from shared import idempotency, outbox, telemetry
 from shared.auth import Keys, Verifier
 from shared.db import Database, UnsafeServer
 from shared.events import Decoder, Event
+from shared.events.catalogue import ALL_EVENTS
 from shared.events.tenants import TenantConfigured
 from shared.health import add_health
 from shared.http import ASGIApp, create_api
@@ -189,7 +190,7 @@ def consumers(
         settings.kafka_bootstrap,
         topics=sorted({event.TOPIC for event in events}),
         group_id=service.name,
-        decoder=Decoder(events),
+        decoder=Decoder(events, known=ALL_EVENTS),
         apply=apply,
         tenants=copy,
         publisher=service.publisher,
@@ -198,7 +199,7 @@ def consumers(
         settings.kafka_bootstrap,
         topics=[TenantConfigured.TOPIC],
         group_id=f"{service.name}-tenants",
-        decoder=Decoder([TenantConfigured]),
+        decoder=Decoder([TenantConfigured], known=ALL_EVENTS),
         apply=copy.keep,
         tenants=AnyTenant(),
         publisher=service.publisher,

@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -15,8 +15,11 @@ log = logger(__name__)
 
 SEND_LIMIT_S = 10.0
 PARTITIONS = 4
-RECORD_LIMIT_BYTES = 4 * 1024 * 1024  # a dead letter is the record that it was, and its headers
+RECORD_LIMIT_BYTES = 4 * 1024 * 1024
 DEAD_LETTER_SUFFIX = ".dlq"
+DEAD_LETTER_LIMIT_BYTES = RECORD_LIMIT_BYTES + 64 * 1024  # the record that it was, and its headers
+EVENTS_KEPT = {"max.message.bytes": str(RECORD_LIMIT_BYTES)}
+DEAD_LETTERS_KEPT = {"max.message.bytes": str(DEAD_LETTER_LIMIT_BYTES), "retention.ms": "-1"}  # until somebody decides
 
 
 class Message(NamedTuple):
@@ -61,7 +64,7 @@ class Publisher:
             acks="all",
             enable_idempotence=True,
             request_timeout_ms=5_000,
-            max_request_size=RECORD_LIMIT_BYTES,
+            max_request_size=DEAD_LETTER_LIMIT_BYTES,
             partitioner=_partition,
         )
         try:
@@ -86,15 +89,22 @@ def _partition(key: bytes | None, partitions: list[int], _available: list[int]) 
     return partitions[zlib.crc32(key or b"") % len(partitions)]
 
 
-async def ensure_topics(bootstrap: str, topics: Sequence[str], *, replication: int = 1) -> None:
+async def ensure_topics(bootstrap: str, topics: Sequence[str]) -> None:
     """Create `topics` and their dead-letter topics where they are missing. Raises KafkaError, OSError."""
+    events = dict.fromkeys(topics, EVENTS_KEPT)
+    await create_topics(
+        bootstrap, events | dict.fromkeys((topic + DEAD_LETTER_SUFFIX for topic in topics), DEAD_LETTERS_KEPT)
+    )
+
+
+async def create_topics(bootstrap: str, settings: Mapping[str, Mapping[str, str]]) -> None:
+    """Create the topics that are missing, each with its settings. Raises KafkaError, OSError."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5_000)
     await admin.start()
     try:
-        for name in (*topics, *(topic + DEAD_LETTER_SUFFIX for topic in topics)):
+        for name, kept in settings.items():
             try:
-                limits = {"max.message.bytes": str(RECORD_LIMIT_BYTES)}
-                await admin.create_topics([NewTopic(name, PARTITIONS, replication, topic_configs=limits)])
+                await admin.create_topics([NewTopic(name, PARTITIONS, 1, topic_configs=dict(kept))])
             except TopicAlreadyExistsError:
                 continue
     finally:

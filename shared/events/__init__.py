@@ -7,6 +7,9 @@ from uuid import UUID
 
 import msgspec
 
+EVENT_LIMIT_BYTES = 256 * 1024  # no event of ours comes near; a record beyond it is not one
+NAME_LIMIT = 100
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of an event. Unknown fields are ignored, so adding an optional field breaks no reader."""
@@ -68,25 +71,42 @@ def encode(
 
 
 class Decoder:
-    """Decodes the events that one consumer handles; every other type is skipped."""
+    """Decodes the events of the types `handled`; those that are only `known` are skipped."""
 
-    def __init__(self, kinds: Iterable[type[Event]]) -> None:
-        self._decoders = {kind.TYPE: msgspec.json.Decoder(kind).decode for kind in kinds}
+    def __init__(self, handled: Iterable[type[Event]], *, known: Iterable[type[Event]] = ()) -> None:
+        self._decoders = {kind.TYPE: msgspec.json.Decoder(kind).decode for kind in handled}
+        self._known = frozenset(kind.TYPE for kind in known)
 
-    def decode(self, value: bytes | None) -> Received | None:
-        """The event in `value`, or None for a type that is not handled here. Raises Undecodable."""
+    def decode(self, key: bytes | None, value: bytes | None) -> Received | None:
+        """The event in a record, or None for a type that others handle. Raises Undecodable."""
         if value is None:
             raise Undecodable("no value")
+        if len(value) > EVENT_LIMIT_BYTES:
+            raise Undecodable(f"too large: {len(value)} bytes")
         try:
             envelope = _decode_envelope(value)
             decode_data = self._decoders.get(envelope.type)
             if decode_data is None:
-                return None
+                if envelope.type in self._known:
+                    return None
+                raise Undecodable(f"unknown type {envelope.type[:NAME_LIMIT]!r}")
             data = decode_data(envelope.data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise Undecodable(str(error)) from error
+            raise Undecodable(f"undecodable: {error}") from error
         if not envelope.tenantid or "," in envelope.tenantid or "\0" in envelope.tenantid:
             raise Undecodable("no usable tenantid")
+        if key is None:
+            raise Undecodable("no key")
+        if key != envelope.subject.encode():
+            raise Undecodable("the key is not the subject")  # such an event overtakes others of its aggregate
         return Received(
             envelope.id, envelope.type, envelope.subject, envelope.time, envelope.tenantid, data, envelope.traceparent
         )
+
+
+def subject_of(value: bytes) -> str | None:
+    """The aggregate that the event in `value` is about, whatever its type; None where there is no event."""
+    try:
+        return _decode_envelope(value).subject
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

@@ -8,8 +8,9 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from shared.events import Decoder, Event, Undecodable, encode
+from shared.events import EVENT_LIMIT_BYTES, Decoder, Event, Undecodable, encode
 from shared.events.catalogue import ALL_EVENTS
+from shared.events.payments import PaymentFailed, Share
 from shared.events.tenants import TenantConfigured
 
 NOW = datetime(2026, 3, 1, 8, tzinfo=UTC)
@@ -65,7 +66,7 @@ def test_what_is_encoded_is_read_back(event):
     data = msgspec.convert(sample(described(event)), event)
     event_id = uuid4()
     text = encode(data, event_id=event_id, service="s", subject="k", time=NOW, tenant_id="t1", traceparent="00-x")
-    received = Decoder([event]).decode(text.encode())
+    received = Decoder([event]).decode(b"k", text.encode())
     assert received is not None
     assert (received.id, received.type, received.subject, received.time) == (event_id, event.TYPE, "k", NOW)
     assert (received.tenant_id, received.data, received.traceparent) == ("t1", data, "00-x")
@@ -77,7 +78,7 @@ def test_what_is_encoded_is_read_back(event):
 def test_unknown_fields_are_ignored(event):
     whole = envelope(event, novelty={"deep": [1]}, partitionkey="x")
     whole["data"]["something_new"] = {"nested": True}
-    received = Decoder([event]).decode(as_bytes(whole))
+    received = Decoder([event]).decode(b"p1", as_bytes(whole))
     assert received is not None
     assert received.data == msgspec.convert(sample(described(event)), event)
 
@@ -90,14 +91,14 @@ def test_a_missing_or_retyped_field_is_undecodable(event):
             broken = envelope(event)
             broken["data"][field.encode_name] = wrong
             with pytest.raises(Undecodable):
-                decoder.decode(as_bytes(broken))
+                decoder.decode(b"p1", as_bytes(broken))
         without = envelope(event)
         del without["data"][field.encode_name]
         if field.required:
             with pytest.raises(Undecodable, match=field.encode_name):
-                decoder.decode(as_bytes(without))
+                decoder.decode(b"p1", as_bytes(without))
         else:
-            assert decoder.decode(as_bytes(without)) is not None
+            assert decoder.decode(b"p1", as_bytes(without)) is not None
 
 
 @pytest.mark.parametrize("field", ["id", "source", "type", "subject", "time", "tenantid", "data"])
@@ -106,7 +107,7 @@ def test_a_missing_or_retyped_envelope_field_is_undecodable(field):
     for broken in ({k: v for k, v in envelope(TenantConfigured).items() if k != field},
                    envelope(TenantConfigured, **{field: [1]})):  # fmt: skip
         with pytest.raises(Undecodable):
-            decoder.decode(as_bytes(broken))
+            decoder.decode(b"p1", as_bytes(broken))
 
 
 @pytest.mark.parametrize(
@@ -140,13 +141,49 @@ def test_a_missing_or_retyped_envelope_field_is_undecodable(field):
 )
 def test_what_nobody_could_apply_is_undecodable(value):
     with pytest.raises(Undecodable):
-        Decoder([TenantConfigured]).decode(value)
+        Decoder([TenantConfigured]).decode(b"p1", value)
 
 
-def test_a_type_that_is_not_handled_is_skipped_whatever_its_data():
-    whole = envelope(TenantConfigured, type="invented-tomorrow", data={"x": None})
-    assert Decoder([TenantConfigured]).decode(as_bytes(whole)) is None
-    assert Decoder([]).decode(as_bytes(envelope(TenantConfigured))) is None
+def test_a_type_that_is_only_known_is_skipped_whatever_its_key_and_data():
+    whole = envelope(TenantConfigured, data={"x": None})
+    assert Decoder([], known=[TenantConfigured]).decode(None, as_bytes(whole)) is None
+
+
+def test_a_type_that_nobody_knows_is_undecodable():
+    decoder = Decoder([TenantConfigured], known=ALL_EVENTS)
+    with pytest.raises(Undecodable, match=r"^unknown type 'invented-tomorrow'$"):
+        decoder.decode(b"p1", as_bytes(envelope(TenantConfigured, type="invented-tomorrow")))
+    with pytest.raises(Undecodable, match="unknown type"):
+        Decoder([]).decode(b"p1", as_bytes(envelope(TenantConfigured)))
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [(None, "no key"), (b"p2", "the key is not the subject"), (b"\xff", "the key is not the subject")],
+)
+def test_an_event_under_another_key_than_its_subject_is_undecodable(key, reason):
+    with pytest.raises(Undecodable, match=f"^{reason}$"):
+        Decoder([TenantConfigured]).decode(key, as_bytes(envelope(TenantConfigured)))
+
+
+def test_the_largest_event_that_can_be_caused_is_far_from_the_limit():
+    """Every text as long as the APIs take it, of characters of four bytes, and a hundred payees."""
+    wide = "\U0001f4b8" * 200
+    texts = dict.fromkeys(
+        ("payment_id", "account_id", "transaction_id", "request_id", "client_id", "fleet_id", "route_id", "vehicle_id",
+         "platform"), wide)  # fmt: skip
+    payees = tuple(Share(wide, 10_000) for _ in range(100))
+    event = PaymentFailed(
+        **texts, amount=10**15, currency="KES", method="m" * 32, paid_at=NOW, payees=payees, failure_code=wide * 5
+    )
+    text = encode(event, event_id=uuid4(), service="payments", subject=wide, time=NOW, tenant_id=wide, traceparent=wide)
+    assert len(text.encode()) < EVENT_LIMIT_BYTES / 2
+
+
+def test_what_is_too_large_is_refused_before_it_is_read():
+    large = as_bytes(envelope(TenantConfigured, padding="x" * EVENT_LIMIT_BYTES))
+    with pytest.raises(Undecodable, match=f"^too large: {len(large)} bytes$"):
+        Decoder([TenantConfigured]).decode(b"p1", large)
 
 
 def test_types_are_unique_and_every_event_names_its_topic():

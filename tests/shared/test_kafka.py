@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import defaultdict
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import asyncpg
@@ -11,9 +12,10 @@ import pytest
 
 from shared.db import Database
 from shared.events import Decoder, Received
+from shared.events.catalogue import ALL_EVENTS
 from shared.events.tenants import TenantConfigured
 from shared.kafka import Consumer
-from shared.publisher import Publisher, ensure_topics
+from shared.publisher import RECORD_LIMIT_BYTES, Publisher, ensure_topics
 from shared.tenants import AnyTenant, TenantCopy
 from tests.conftest import until
 from tests.shared.topics import (
@@ -70,7 +72,7 @@ class Stream:
             bootstrap or self.bootstrap,
             topics=[self.topic],
             group_id=self.group,
-            decoder=Decoder([self.ping]),
+            decoder=Decoder([self.ping], known=ALL_EVENTS),
             apply=apply or self.apply,
             tenants=self.tenants,
             publisher=publisher,
@@ -105,7 +107,8 @@ async def stream(kafka):
 async def test_what_is_sent_is_applied_in_order_per_key_and_committed(stream):
     async with producing(stream.bootstrap) as producer:
         for n in range(1_500):
-            await producer.send(stream.topic, wire(stream.ping(n=n)), key=b"k%d" % (n % 5))
+            key = f"k{n % 5}"
+            await producer.send(stream.topic, wire(stream.ping(n=n), subject=key), key=key.encode())
     async with stream.consumer():
         await stream.wait_until_committed(1_500)
     by_key = defaultdict(list)
@@ -231,11 +234,16 @@ async def test_poison_is_isolated_with_its_reason_and_everything_else_is_applied
         assert (value, key) == (values[offset], b"k")
         assert headers["source-topic"].decode() == stream.topic
         assert headers["source-partition"].isdigit()
-        expected = b"not applicable: Poison" if offset in inapplicable else b"undecodable: "
+        expected = (
+            b"not applicable: Poison" if offset in inapplicable else b"no value" if value is None else b"undecodable"
+        )
         assert headers["reason"].startswith(expected)
+        assert headers["consumer"].decode() == stream.group
+        assert abs(datetime.now(UTC) - datetime.fromisoformat(headers["at"].decode())) < timedelta(minutes=1)
 
 
-async def test_strange_keys_and_headers_are_no_poison(stream):
+async def test_strange_headers_are_no_poison_and_strange_keys_are(stream):
+    """Order per aggregate rests on the key: an event under another one is set aside, and so is what has none."""
     await stream.send(1, key=None)
     await stream.send(2, headers=[("trace", b"\xff\xfe\x00"), ("empty", b"")])
     await stream.send(3, b"poison", key=b"\xff", headers=[("odd", b"\xc3\x28")])
@@ -244,10 +252,19 @@ async def test_strange_keys_and_headers_are_no_poison(stream):
     await stream.send(4)
     async with stream.consumer():
         await stream.wait_until_committed(6)
-    assert sorted(stream.applied) == [1, 2, 3, 4]
-    dead = await stream.dead()
-    assert sorted((value, key) for value, key, _ in dead) == [(b"", None), (b"poison", b"\xff")]
-    assert b"undecodable: no value" in {headers["reason"] for _, _, headers in dead}
+    assert sorted(stream.applied) == [2, 4]
+    dead = sorted((key or b"", headers["reason"]) for _, key, headers in await stream.dead())
+    assert [(key, reason[:11]) for key, reason in dead] == [
+        (b"", b"no key"), (b"", b"no value"), (b"\xff", b"the key is "), (b"\xff", b"undecodable")]  # fmt: skip
+
+
+async def test_a_type_that_nobody_knows_is_set_aside_and_one_that_others_handle_is_not(stream):
+    await stream.send(wire(stream.ping(n=1)).replace(b'"ping"', b'"pong"'))
+    await stream.send(wire(stream.ping(n=2)).replace(b'"ping"', b'"payout-approved"'), 3)
+    async with stream.consumer():
+        await stream.wait_until_committed(3)
+    assert stream.applied == [3]
+    assert [headers["reason"] for _, _, headers in await stream.dead()] == [b"unknown type 'pong'"]
 
 
 @pytest.mark.parametrize("data", [b'{"n":9999999999999999999999}', b'{"n":-9223372036854775809}'])
@@ -336,14 +353,22 @@ def tenant_configured(tenant, *, version=1):
     return Received(UUID(int=version), data.TYPE, tenant, NOW, tenant, data, None)
 
 
-async def test_a_poison_record_as_large_as_the_broker_takes_is_set_aside(stream):
-    large = b"x" * 1_048_400
-    await stream.send(1, large, 2)
+@pytest.mark.parametrize("is_compressed", [False, True])
+async def test_a_poison_record_as_large_as_the_broker_takes_is_set_aside(stream, is_compressed):
+    """Also one that is within the broker's limit only while it is compressed."""
+    size = 3 * RECORD_LIMIT_BYTES if is_compressed else RECORD_LIMIT_BYTES - 100
+    options = {"max_request_size": 2 * size, "compression_type": "gzip" if is_compressed else None}
+    await stream.send(1)
+    async with producing(stream.bootstrap, **options) as producer:
+        await producer.send_and_wait(stream.topic, b"x" * size, key=b"k")
+    await stream.send(2)
     async with stream.consumer():
         await stream.wait_until_committed(3)
     assert stream.applied == [1, 2]
-    ((value, _, _),) = await stream.dead()
-    assert value == large
+    ((value, _, headers),) = await stream.dead()
+    assert value == b"x" * min(size, RECORD_LIMIT_BYTES)
+    assert headers["reason"] == b"too large: %d bytes" % size
+    assert headers.get("cut-from-bytes") == (str(size).encode() if is_compressed else None)
 
 
 async def test_a_batch_that_is_too_much_for_its_time_is_halved(stream):

@@ -47,8 +47,8 @@ def wire(event: Event, *, event_id: UUID | None = None, tenant: str = "t1", subj
 
 
 @asynccontextmanager
-async def producing(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+async def producing(bootstrap: str, **options: Any) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, **options)
     await producer.start()
     try:
         yield producer
