@@ -104,8 +104,8 @@ async def create_tenant(running: Running, tenant: str = "t1", currency: str = "K
     assert answer.status_code == 201, answer.text
 
 
-@pytest.fixture
-async def payments(run: Any) -> Payments:
+async def new_payments(run: Any) -> Payments:
+    """A service of its own, with its tenant and account."""
     running = await run("payments")
     await create_tenant(running)
     answer = await running.http.post(
@@ -113,3 +113,8 @@ async def payments(run: Any) -> Payments:
     )
     assert answer.status_code == 201, answer.text
     return Payments(running, answer.json()["id"], answer.json()["secret"])
+
+
+@pytest.fixture
+async def payments(run: Any) -> Payments:
+    return await new_payments(run)

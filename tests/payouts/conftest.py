@@ -110,9 +110,14 @@ class Payouts:
         )
 
 
-@pytest.fixture
-async def payouts(run: Any) -> Payouts:
+async def new_payouts(run: Any) -> Payouts:
+    """A service of its own, with its tenant."""
     running = await run("payouts")
     configured = TenantConfigured(name="t1", time_zone="Africa/Nairobi", currency="KES", version=1)
     await TenantCopy(running.service.db, wait_s=0).keep([received(configured)])
     return Payouts(running)
+
+
+@pytest.fixture
+async def payouts(run: Any) -> Payouts:
+    return await new_payouts(run)
