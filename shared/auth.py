@@ -166,12 +166,12 @@ def _principal(claims: dict[str, Any]) -> Principal:
         return value
 
     def texts(name: str) -> frozenset[str]:
-        values = claims.get(name) or []
+        values = [] if claims.get(name) is None else claims[name]
         if not isinstance(values, list) or not all(isinstance(v, str) and CLAIM.fullmatch(v) for v in values):
             raise Unauthorized(f"The claim {name} is not a list of texts.")
         return frozenset(values)
 
-    if "roles" not in claims:
+    if claims.get("roles") is None:
         raise Unauthorized("The token names no roles.")
     roles = frozenset(Role(role) for role in texts("roles") & set(Role))
     tenant_id = text("tenant_id")

@@ -2,15 +2,14 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager, nullcontext
 
 import asyncpg
 import pytest
-import uvicorn
 
 from shared import http as edge
 from shared.auth import public
 from tests.payments.conftest import callback_body, create_tenant, new_request, sign
+from tests.shared.sockets import listening
 
 SECURITY = {
     "x-content-type-options": "nosniff",
@@ -108,20 +107,6 @@ async def test_a_slow_body_is_408(running, monkeypatch):
         async with asyncio.timeout(5):
             answer = await running.http.post(path, content=drops(), headers=headers)
         check_problem(answer, 408)
-
-
-@asynccontextmanager
-async def listening(app):
-    """The application behind a real server; yields its port."""
-    config = uvicorn.Config(app, port=0, http="httptools", lifespan="off", log_config=None)
-    server = uvicorn.Server(config)
-    server.capture_signals = nullcontext  # they stay pytest's
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    await task
 
 
 async def test_over_a_real_socket_an_oversized_or_stalled_body_is_answered_and_the_connection_closed(

@@ -1,0 +1,40 @@
+"""A service behind a real socket, as its callers meet it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from typing import Any
+
+import uvicorn
+
+
+@asynccontextmanager
+async def listening(app: Any) -> AsyncIterator[int]:
+    """The application behind a real server; yields its port."""
+    config = uvicorn.Config(app, port=0, http="httptools", lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    server.capture_signals = nullcontext  # they stay pytest's
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    await task
+
+
+async def exchange(port: int, *sent: bytes, within_s: float = 15.0) -> bytes:
+    """Send the parts on a connection of their own and read until the server hangs up, or hears no more of us."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        async with asyncio.timeout(within_s):
+            reading = asyncio.create_task(reader.read())
+            for part in sent:
+                if reading.done():
+                    break
+                writer.write(part)
+                await writer.drain()
+            return await reading
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
