@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
@@ -17,6 +17,7 @@ from shared.auth import Verifier
 from shared.errors import Unavailable
 from shared.ids import new_id
 from shared.problems import PROBLEMS, answer_errors, problem_response
+from shared.repeated_names import refuse_repeated_names
 
 Scope = MutableMapping[str, Any]
 ASGIMessage = MutableMapping[str, Any]
@@ -64,10 +65,19 @@ def create_api(name: str, *, summary: str, verifier: Verifier) -> FastAPI:
         redoc_url=None,
         separate_input_output_schemas=False,
         generate_unique_id_function=_operation_id,
+        dependencies=[Depends(_refuse_ambiguous_body)],
     )
     api.state.verifier = verifier
     answer_errors(api)
     return api
+
+
+async def _refuse_ambiguous_body(request: Request) -> None:
+    if body := await request.body():
+        try:
+            refuse_repeated_names(body)
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(400, f"The body cannot be read: {error}") from error
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -23,6 +23,7 @@ from shared.audit import Actor
 from shared.ids import new_id
 from tests.conftest import SHARED_FILES, connected, environment
 from tests.payments.conftest import Payments, callback_body, sign
+from tests.payments.mutations import mutated
 
 GATEWAY = StandardGateway()
 NOW = datetime(2026, 3, 1, 8, tzinfo=UTC)
@@ -110,32 +111,6 @@ def test_an_odd_timestamp_is_a_bad_signature(timestamp):
         GATEWAY.verify(raw, body, [SECRET], now=NOW)
 
 
-def mutated(choice, headers, body):
-    """One small change to a good delivery."""
-    headers, body = dict(headers), bytearray(body)
-    match choice.randrange(7):
-        case 0:
-            body[choice.randrange(len(body))] ^= 1 << choice.randrange(8)
-        case 1:
-            del body[choice.randrange(len(body))]
-        case 2:
-            body.insert(choice.randrange(len(body) + 1), choice.randrange(256))
-        case 3:
-            raw = bytearray(base64.b64decode(headers["webhook-signature"][3:]))
-            raw[choice.randrange(len(raw))] ^= 1 << choice.randrange(8)
-            headers["webhook-signature"] = "v1," + base64.b64encode(raw).decode()
-        case 4:
-            signature = headers["webhook-signature"]
-            headers["webhook-signature"] = signature[: choice.randrange(len(signature))]
-        case 5:
-            headers["webhook-timestamp"] = str(
-                int(headers["webhook-timestamp"]) + choice.choice([-1, 1]) * choice.randrange(1, 250)
-            )
-        case 6:
-            headers["webhook-id"] += choice.choice([".", "x", "\xff", " "])
-    return headers, bytes(body)
-
-
 def test_none_of_ten_thousand_mutations_is_accepted():
     choice = random.Random(1)
     body = callback_body(transaction_id="x1", request_id="q1")
@@ -145,17 +120,6 @@ def test_none_of_ten_thousand_mutations_is_accepted():
         changed = mutated(choice, headers, body)
         with pytest.raises(BadSignature):
             verify(*changed, SECRET)
-
-
-async def test_none_of_two_hundred_mutations_is_accepted_over_http(payments: Payments):
-    choice = random.Random(2)
-    for _ in range(200):
-        body = callback_body()
-        headers, changed = mutated(choice, sign(payments.secret, body), body)
-        raw = {name: value.encode("latin-1") for name, value in headers.items()}
-        answer = await payments.send(changed, raw)
-        assert answer.status_code == 401, answer.text
-    assert await payments.payments() == []
 
 
 async def test_unknown_accounts_and_bad_signatures_look_the_same(payments: Payments):
@@ -225,6 +189,10 @@ NOT_EVENTS = [
     broken(payer="Amina"), broken(payer={"name": "a\0b"}), broken(payer={"name": 7}),
     broken(paid_at="1999-12-31T23:59:59Z"), broken(paid_at="2100-01-01T00:00:00Z"),
     broken(failure={"code": "c", "message": "\0"}), broken(failure="x"),
+    callback_body().replace(b'"amount": 1000', b'"amount": 1000, "amount": 1000'),
+    callback_body().replace(b'"amount": 1000', b'"amount": 1, "\\u0061mount": 1000'),
+    callback_body().replace(b'"data"', b'"data": null, "data"'),
+    callback_body().replace(b'"data"', b'"extra": "\xff", "data"'),
 ]  # fmt: skip
 NOT_EVENTS[NOT_EVENTS.index(literal("transaction_id", '"\xff"'))] = literal("transaction_id", '"@"').replace(
     b'"@"', b'"\xff"'

@@ -1,7 +1,7 @@
 """A service behind a real socket, as its callers meet it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
@@ -23,18 +23,15 @@ async def listening(app: Any) -> AsyncIterator[int]:
 
 
 async def exchange(port: int, *sent: bytes, within_s: float = 15.0) -> bytes:
-    """Send the parts on a connection of their own and read until the server hangs up, or hears no more of us."""
+    """Send the parts on a connection of their own and read until the server hangs up; nothing when it cut the line."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        async with asyncio.timeout(within_s):
-            reading = asyncio.create_task(reader.read())
-            for part in sent:
-                if reading.done():
-                    break
-                writer.write(part)
-                await writer.drain()
-            return await reading
-    except ConnectionError:
-        return b""
-    finally:
-        writer.close()
+    async with asyncio.timeout(within_s):
+        answer, _ = await asyncio.gather(reader.read(), _send(writer, sent), return_exceptions=True)
+    writer.close()
+    return answer if isinstance(answer, bytes) else b""
+
+
+async def _send(writer: asyncio.StreamWriter, parts: Sequence[bytes]) -> None:
+    for part in parts:
+        writer.write(part)
+        await writer.drain()

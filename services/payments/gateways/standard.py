@@ -19,6 +19,7 @@ from services.payments.gateways import BadCallback, BadSignature
 from services.payments.models import Callback, PaymentStatus, Receipt
 from shared.fields import plausible
 from shared.money import LIMIT, exponent
+from shared.repeated_names import refuse_repeated_names
 
 TOLERANCE_S = 300
 SECRET_BYTES = 32
@@ -91,6 +92,7 @@ class StandardGateway:
         """The receipt in the body of `callback`. Raises BadCallback."""
         try:
             body = _decode(callback.body)
+            refuse_repeated_names(callback.body)
             exponent(body.data.currency)
             paid_at = plausible(body.data.paid_at)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
