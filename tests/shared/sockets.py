@@ -17,9 +17,11 @@ async def listening(app: Any) -> AsyncIterator[int]:
     task = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    await task
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
 
 
 async def exchange(port: int, *sent: bytes, within_s: float = 15.0) -> bytes:
