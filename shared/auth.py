@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import httpx
 import jwt
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
@@ -107,6 +106,8 @@ class Keys:
         return self._set[key_id].key
 
     async def _fetch(self) -> None:
+        import httpx  # noqa: PLC0415 - it takes its time, and a service with a PEM starts without it
+
         async with self._lock:
             # Neither unknown key ids nor an issuer that is down may cost a call, or a wait, for every request.
             if time.monotonic() - self._tried_at <= (JWKS_MIN_AGE_S if self._set else JWKS_RETRY_S):

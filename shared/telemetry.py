@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from threading import Event
 
 from opentelemetry import propagate, trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
@@ -34,9 +33,16 @@ def configure_traces(service: str, endpoint: str | None, exporter: SpanExporter 
     if endpoint is None and exporter is None:
         return
     provider = TracerProvider(resource=Resource.create({"service.name": f"takings-{service}"}))
-    provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter(endpoint)))
+    provider.add_span_processor(BatchSpanProcessor(exporter or _otlp_exporter(endpoint)))
     trace.set_tracer_provider(provider)
     _tracing.set()
+
+
+def _otlp_exporter(endpoint: str | None) -> SpanExporter:
+    # Imported where it is used: it takes its time, and most starts are without it.
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+
+    return OTLPSpanExporter(endpoint)
 
 
 @contextmanager
