@@ -18,7 +18,7 @@ UP_OPTIONS = $(if $(READY),--ready '$(READY)') $(if $(ROLES),--roles '$(ROLES)')
 BENCH_OPTIONS = $(if $(ONLY),--only '$(ONLY)') $(if $(REPORT),--report '$(REPORT)') $(if $(ROUNDS),--rounds '$(ROUNDS)') \
   $(if $(PAYMENTS),--payments '$(PAYMENTS)') $(if $(TRIPS),--trips '$(TRIPS)') $(if $(MAP),--map '$(MAP)')
 
-.PHONY: help demo up test bench check generate compose-env clean distclean
+.PHONY: help demo up test faults bench check generate compose-env clean distclean
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -33,6 +33,9 @@ test: $(VENV)/dev.stamp ## all tests, on real PostgreSQL and Kafka: ARGS="-k web
 
 bench: $(VENV)/stack.stamp ## how fast it is here, against the raw database: ONLY=ingest REPORT=out.json
 	@exec $(BIN)/python -m bench $(BENCH_OPTIONS)
+
+faults: $(VENV)/dev.stamp ## the tests of tests/faults at full length, about an hour: ARGS="-k kill"
+	@TAKINGS_FAULTS=long exec $(BIN)/python -m pytest -s tests/faults $(ARGS)
 
 check: $(VENV)/dev.stamp ## format, lint, types, import rules, schema and event drift
 	@$(BIN)/ruff format --check .

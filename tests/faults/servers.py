@@ -1,0 +1,216 @@
+"""PostgreSQL, Kafka and the four services as processes of their own, each of which a test may kill, freeze and start again."""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import httpx
+import psycopg
+
+from deploy import kafka, postgres
+from deploy.databases import SERVICES, provision
+from deploy.ports import free_port
+from deploy.processes import Command, kill_group, run, spawn
+from deploy.service_commands import Role, Surroundings, migrate_command, read_or_make_secrets, service_command
+from deploy.state import PROJECT
+from deploy.supervisor import Supervisor
+from deploy.tokens import TokenIssuer
+from tests.conftest import until
+
+Ready = Callable[[], Awaitable[bool]]
+
+
+@dataclass
+class Server:
+    """PostgreSQL or Kafka: it runs when a test says so, and not before."""
+
+    command: Command
+    ready: Ready
+    process: subprocess.Popen[bytes] | None = None
+
+    async def start(self, *, within_s: float = 90) -> None:
+        """Start it and wait until it serves."""
+        self.process = spawn(self.command)
+        await until(self.ready, within_s=within_s)
+
+    async def end(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send the signal and wait until the process is gone."""
+        process = self.process
+        assert process is not None
+        process.send_signal(number)
+        await until(_has_ended(process), within_s=30)
+        kill_group(process.pid)
+
+    def freeze(self) -> None:
+        """Let it stand still; its connections stay."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    @property
+    def runs(self) -> bool:
+        """Whether there is a process."""
+        return self.process is not None and self.process.poll() is None
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> Ready:
+    async def ended() -> bool:
+        return process.poll() is not None
+
+    return ended
+
+
+@dataclass
+class Servers:
+    """A whole stack. The services are kept running by the product's own supervisor."""
+
+    folder: Path
+    postgres: Server
+    postgres_server: postgres.PostgresServer
+    kafka: Server
+    broker: kafka.KafkaBroker
+    second_door: "SecondDoor"
+    issuer: TokenIssuer
+    around: Surroundings
+    supervisor: Supervisor
+    ports: dict[str, int] = field(default_factory=lambda: {service: free_port() for service in SERVICES})
+    extra: list[str] = field(default_factory=list)
+
+    def url(self, service: str) -> str:
+        """Where a service answers."""
+        return f"http://127.0.0.1:{self.ports[service]}"
+
+    def database_url(self, service: str) -> str:
+        """The superuser's URL of a service's database."""
+        return self.postgres_server.url(service)
+
+    def bearer(self, *roles: str, tenant: str | None, **claims: str) -> dict[str, str]:
+        """The headers of a caller."""
+        return {"authorization": f"Bearer {self.issuer.mint(list(roles), tenant_id=tenant, **claims)}"}
+
+    def start_service(self, service: str, *, postgres_port: int | None = None, bootstrap: str | None = None) -> None:
+        """Start a service anew, reaching its servers through other ports where they are given."""
+        around = self.around
+        if postgres_port is not None:
+            around = replace(around, postgres_url=around.postgres_url.replace(
+                f":{self.postgres_server.port}/", f":{postgres_port}/"))  # fmt: skip
+        if bootstrap is not None:
+            around = replace(around, kafka_bootstrap=bootstrap)
+        if self.supervisor.pid(service) is not None:
+            self.kill_service(service)
+            self.supervisor._children[service].process.wait()  # else its port is still taken
+        self.supervisor.start(self._command(service, "all", self.ports[service], around))
+
+    def start_worker(self, service: str, name: str) -> None:
+        """Start one more worker process of a service."""
+        command = replace(self._command(service, "worker", free_port(), self.around), name=name)
+        self.supervisor.start(replace(command, log=self.folder / "logs" / f"{name}.log"))
+        self.extra.append(name)
+
+    def kill_service(self, service: str) -> None:
+        """Kill -9; the supervisor starts it again."""
+        pid = self.supervisor.pid(service)
+        if pid is not None and not self.supervisor.died(service):
+            os.kill(pid, signal.SIGKILL)
+
+    async def is_ready(self, service: str) -> bool:
+        """Whether the service says so itself."""
+        try:
+            async with httpx.AsyncClient(timeout=2) as client:
+                return (await client.get(self.url(service) + "/health/ready")).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    async def until_ready(self, *services: str, within_s: float = 60) -> None:
+        """Wait until all of these services are ready."""
+        for service in services or SERVICES:
+            await until(lambda service=service: self.is_ready(service), within_s=within_s)
+
+    def log(self, service: str) -> str:
+        """What a process has written."""
+        return (self.folder / "logs" / f"{service}.log").read_text()
+
+    def _command(self, service: str, role: Role, port: int, around: Surroundings) -> Command:
+        return service_command(service, role, port=port, around=around, logs=self.folder / "logs")
+
+
+@dataclass(frozen=True)
+class SecondDoor:
+    """A second listener of the broker, which sends its clients to `advertised`: a line that a test holds."""
+
+    port: int
+    advertised: int
+
+
+@asynccontextmanager
+async def running_servers(folder: Path, *, data: Path | None = None, services: bool = True) -> AsyncIterator[Servers]:
+    """A stack under `folder`, with the servers' own data under `data`; everything ends with the block."""
+    data = data or folder
+    issuer, secrets = TokenIssuer(folder), read_or_make_secrets(folder)
+    postgres_server, postgres_command = await asyncio.to_thread(
+        postgres.prepare, data / "postgres", port=free_port(), log=folder / "logs" / "postgres.log"
+    )
+    door = SecondDoor(free_port(), free_port())
+    broker, kafka_command = await asyncio.to_thread(_prepare_kafka, data / "kafka", folder / "logs" / "kafka.log", door)
+    around = Surroundings(postgres_server.url(), broker.bootstrap, 1, issuer.public_key, secrets)
+    supervisor = Supervisor(folder / "processes.json", say=lambda _: None, on_restart=lambda: None)
+    made = Servers(
+        folder, Server(postgres_command, _answers(postgres_server.url())), postgres_server,
+        Server(kafka_command, lambda: kafka.serves(broker.bootstrap)), broker, door, issuer, around, supervisor,
+    )  # fmt: skip
+    watch = asyncio.create_task(supervisor.watch())
+    try:
+        await asyncio.gather(made.postgres.start(), made.kafka.start())
+        await provision(postgres_server.url(), secrets.passwords)
+        migrate = migrate_command(around)
+        await asyncio.to_thread(run, migrate.argv, what="migrating", env=migrate.env)
+        if services:
+            for service in SERVICES:
+                made.start_service(service)
+            await made.until_ready()
+        yield made
+    finally:
+        watch.cancel()
+        hurry = asyncio.Event()
+        await supervisor.stop([([*SERVICES, *made.extra], 4.0)], hurry=hurry)
+        for server in (made.kafka, made.postgres):
+            if server.runs:
+                server.thaw()
+                await server.end(signal.SIGKILL if server is made.kafka else signal.SIGQUIT)
+        postgres.remove_socket_folder(data / "postgres")
+
+
+def _prepare_kafka(folder: Path, log: Path, door: SecondDoor) -> tuple[kafka.KafkaBroker, Command]:
+    port = free_port()
+    broker, command = kafka.prepare(
+        folder, port=port, controller_port=free_port(frozenset([port])), cache=PROJECT / ".takings" / "cache", log=log
+    )
+    settings = Path(command.argv[-1])
+    more = {
+        "listeners": f",SECOND://127.0.0.1:{door.port}",
+        "advertised.listeners": f",SECOND://127.0.0.1:{door.advertised}",
+        "listener.security.protocol.map": ",SECOND:PLAINTEXT",
+    }
+    lines = [line + more.get(line.partition("=")[0], "") for line in settings.read_text().splitlines()]
+    settings.write_text("\n".join(lines) + "\n")
+    return broker, command
+
+
+def _answers(url: str) -> Ready:
+    def answers() -> bool:
+        try:
+            psycopg.connect(url, connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    return lambda: asyncio.to_thread(answers)

@@ -1,0 +1,64 @@
+"""A broker that dies, stands still or comes late delays events and nothing else."""
+
+import asyncio
+import time
+
+import pytest
+
+from deploy.databases import SERVICES
+from tests.faults.books import drained, events_in_order
+from tests.faults.load import City
+from tests.faults.servers import Servers
+from tests.faults.sizes import LONG, size
+
+KILLS = size(short=2, long=10)
+FROZEN_S = size(short=4, long=20)
+RATE = size(short=100, long=300)
+DRAINED_WITHIN_S = 30.0
+NOISE = 1 if LONG else 3  # the short form runs beside much else
+
+pytestmark = pytest.mark.timeout(size(short=300, long=3_600))
+
+
+async def test_a_broker_that_is_killed_again_and_again(servers: Servers, city: City):
+    async with city.traffic(RATE):
+        for _ in range(KILLS):
+            await asyncio.sleep(city.chance.uniform(0.2, 1.5))
+            await servers.kafka.end()
+            await asyncio.sleep(city.chance.uniform(0.2, 1.5))
+            await servers.kafka.start()
+    await _nothing_but_delay(servers, city)
+
+
+async def test_a_broker_that_comes_after_the_services(servers: Servers, city: City):
+    await servers.kafka.end()
+    for service in SERVICES:
+        servers.start_service(service)
+    await servers.until_ready()
+    async with city.traffic(RATE):
+        await asyncio.sleep(1)
+    await servers.kafka.start()
+    await _nothing_but_delay(servers, city)
+
+
+async def test_a_broker_that_stands_still(servers: Servers, city: City):
+    async with city.traffic(RATE):
+        await asyncio.sleep(0.5)
+        servers.kafka.freeze()
+        try:
+            await asyncio.sleep(FROZEN_S)
+        finally:
+            servers.kafka.thaw()
+        await asyncio.sleep(0.5)
+    await _nothing_but_delay(servers, city)
+
+
+async def _nothing_but_delay(servers: Servers, city: City) -> None:
+    """No call failed or was put off, all is there once and in order, within the time from now on."""
+    failed = city.journal.answers.total() - sum(city.journal.answers[status] for status in (200, 201, 409))
+    assert failed <= (0 if LONG else city.journal.answers.total() // 20)
+    started = time.monotonic()
+    await drained(servers, within_s=DRAINED_WITHIN_S * NOISE)
+    print(f"drained after {time.monotonic() - started:.1f} s")
+    await city.check()
+    await events_in_order(servers, city.tenant)

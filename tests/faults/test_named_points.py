@@ -1,0 +1,126 @@
+"""Kills at the points where a promise could break: between two steps that no transaction holds together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from deploy.databases import SERVICES
+from tests.faults.books import READ_BY, drained, rows
+from tests.faults.lines import Held, KafkaRequests, Line, PostgresMessages, line_to, offset_commit_of, sql
+from tests.faults.load import City
+from tests.faults.servers import Servers
+from tests.shared.topics import end_offsets
+
+pytestmark = pytest.mark.timeout(240)
+TRIPS = 20
+EFFECTS = {
+    "payouts": "SELECT FROM journals WHERE tenant_id = $1",
+    "reporting": "SELECT FROM payments WHERE tenant_id = $1",
+    "alerts": "SELECT FROM inbox WHERE tenant_id = $1",
+}
+ALL_ROWS = "SELECT count(*) FROM outbox"
+
+
+@dataclass
+class Lines:
+    """Between each service and its database, and between all of them and the broker."""
+
+    kafka: Line
+    postgres: dict[str, Line]
+
+
+@pytest.fixture(scope="module")
+async def lines(servers: Servers) -> AsyncIterator[Lines]:
+    async with AsyncExitStack() as stack:
+        door = servers.second_door
+        kafka = await stack.enter_async_context(line_to(door.port, KafkaRequests, at=door.advertised))
+        port = servers.postgres_server.port
+        postgres = {s: await stack.enter_async_context(line_to(port, PostgresMessages)) for s in SERVICES}
+        for service in SERVICES:
+            servers.start_service(service, postgres_port=postgres[service].port, bootstrap=f"127.0.0.1:{kafka.port}")
+        await servers.until_ready()
+        yield Lines(kafka, postgres)
+        for service in SERVICES:
+            servers.start_service(service)
+        await servers.until_ready()
+
+
+async def caught(*held: Held) -> None:
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(one.caught.wait() for one in held))
+
+
+async def test_after_the_database_has_committed_and_before_the_offset_is(servers: Servers, lines: Lines, city: City):
+    held = [lines.kafka.hold(offset_commit_of(group)) for group in READ_BY]
+    await _pay(city)
+    await caught(*held)
+    for service, effect in EFFECTS.items():
+        assert await rows(servers, service, effect, city.tenant)
+        servers.kill_service(service)
+    await lines.kafka.drop_held()
+    await servers.until_ready()
+    await city.check()
+
+
+async def test_between_publishing_and_marking(servers: Servers, lines: Lines, city: City):
+    before = await _repeats(servers)
+    held = [lines.postgres[service].hold(sql("UPDATE outbox SET published_at")) for service in ("payments", "payouts")]
+    await _pay(city)
+    await caught(*held)
+    for service in ("payments", "payouts"):
+        servers.kill_service(service)
+        await lines.postgres[service].drop_held()
+    await servers.until_ready()
+    await city.check()
+    after = await _repeats(servers)
+    assert all(after[topic] > before[topic] for topic in after)  # published again, and without effect
+
+
+@pytest.mark.parametrize("committed", [False, True], ids=["before the commit", "after the commit, before the answer"])
+async def test_between_reserving_and_answering(servers: Servers, lines: Lines, city: City, committed: bool):
+    await _pay(city)
+    await drained(servers)
+    callback, cash = city.add_trip("webhook"), city.add_trip("cash")
+    await asyncio.gather(city.register(callback), city.register(cash))
+    payee = next(trip.shares[0][0] for trip in city.trips if trip.way == "webhook")
+    points = {
+        "INSERT INTO callbacks": ("payments", city.pay(callback)),
+        "INSERT INTO idempotency_keys": ("payments", city.pay(cash)),
+        "INSERT INTO payouts": ("payouts", city.ask_for_payout(payee)),
+    }
+    held = []
+    for statement, (service, call) in points.items():
+        held.append(lines.postgres[service].hold(sql(statement), sql("COMMIT;"), answer_only=committed))
+        city.play(call)
+        await caught(held[-1])
+    assert (
+        bool(await rows(servers, "payments", "SELECT FROM payments WHERE transaction_id = $1", callback.transaction))
+        is committed
+    )
+    assert bool(await rows(servers, "payouts", "SELECT FROM payouts WHERE tenant_id = $1", city.tenant)) is committed
+    for service in ("payments", "payouts"):
+        servers.kill_service(service)
+        await lines.postgres[service].drop_held()
+    await servers.until_ready()
+    await city.settled()
+    assert len(city.payouts) == 1
+    await city.check()
+
+
+async def _pay(city: City) -> None:
+    for _ in range(TRIPS):
+        trip = city.add_trip("webhook")
+        await city.register(trip)
+        city.play(city.pay(trip))
+    await city.settled()
+
+
+async def _repeats(servers: Servers) -> dict[str, int]:
+    """How many records of each topic are more than there are events."""
+    return {
+        topic: await end_offsets(servers.broker.bootstrap, topic) - (await rows(servers, topic, ALL_ROWS))[0][0]
+        for topic in ("payments", "payouts")
+    }
