@@ -128,6 +128,7 @@ class Database:
                 await kind.commit()
             except (TimeoutError, asyncio.CancelledError):
                 conn.terminate()  # a ROLLBACK through a line that is dead would wait once more
+                await pool.expire_connections()  # where one line is dead all may be: the next calls make new ones
                 raise
             finally:
                 await pool.release(conn)

@@ -5,6 +5,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from deploy.databases import SERVICES
+from tests.faults.lines import KafkaRequests, Lines, PostgresMessages, line_to
 from tests.faults.load import City, new_city
 from tests.faults.seeds import seeded
 from tests.faults.servers import Servers, running_servers
@@ -15,6 +17,23 @@ async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
     """PostgreSQL, Kafka and the four services. A test leaves all of them running, reached without detours."""
     async with running_servers(tmp_path_factory.mktemp("faults")) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+async def lines(servers: Servers) -> AsyncIterator[Lines]:
+    """The services reach their servers through lines, for as long as a module's tests run."""
+    async with AsyncExitStack() as stack:
+        door = servers.second_door
+        kafka = await stack.enter_async_context(line_to(door.port, KafkaRequests, at=door.advertised))
+        port = servers.postgres_server.port
+        postgres = {s: await stack.enter_async_context(line_to(port, PostgresMessages)) for s in SERVICES}
+        for service in SERVICES:
+            servers.start_service(service, postgres_port=postgres[service].port, bootstrap=f"127.0.0.1:{kafka.port}")
+        await servers.until_ready()
+        yield Lines(kafka, postgres)
+        for service in SERVICES:
+            servers.start_service(service)
+        await servers.until_ready()
 
 
 @pytest.fixture

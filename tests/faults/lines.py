@@ -177,7 +177,14 @@ class _Connection:
                     elif held is not None:
                         held.caught.set()
                         await held.let_go.wait()
-                    await self._line.pass_on(message, self._to_server)
+                    await self._to_where_it_goes(message)
+
+    async def _to_where_it_goes(self, message: bytes) -> None:
+        try:
+            await self._line.pass_on(message, self._to_server)
+        except OSError:
+            if not self._server_is_lost:
+                raise
 
     async def _back(self) -> None:
         with suppress(OSError):
@@ -257,6 +264,14 @@ async def line_to(port: int, messages: type[Messages], *, at: int = 0) -> AsyncI
         yield line
     finally:
         await line.close()
+
+
+@dataclass
+class Lines:
+    """Between each service and its database, and between all of them and the broker."""
+
+    kafka: Line
+    postgres: dict[str, Line]
 
 
 def offset_commit_of(group: str) -> Matches:

@@ -42,6 +42,7 @@ class City:
     trips: list[Trip] = field(default_factory=list)
     payouts: dict[str, Payout] = field(default_factory=dict)
     deliveries: set[str] = field(default_factory=set)
+    longest_s: float = 0.0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _tokens: dict[tuple[str, ...], dict[str, str]] = field(default_factory=dict)
     _payouts_asked: int = 0
@@ -189,6 +190,7 @@ class City:
         attempt = 0
         while True:
             self.journal.sending(name, body)
+            started = time.monotonic()
             try:
                 async with self.session.request(method, url, data=body, headers=headers()) as answer:
                     text = await answer.text()
@@ -202,6 +204,8 @@ class City:
                     self.journal.refuse(name, answer.status, text)
                     raise AssertionError(f"{method} {url}: {answer.status} {text}")
                 self.journal.put_off(name, 503, answer.headers.get("Retry-After"))
+            finally:
+                self.longest_s = max(self.longest_s, time.monotonic() - started)
             await asyncio.sleep(RETRY_AFTER_S[min(attempt, len(RETRY_AFTER_S) - 1)])
             attempt += 1
 

@@ -1,15 +1,11 @@
 """Kills at the points where a promise could break: between two steps that no transaction holds together."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 
 import pytest
 
-from deploy.databases import SERVICES
 from tests.faults.books import READ_BY, drained, rows
-from tests.faults.lines import Held, KafkaRequests, Line, PostgresMessages, line_to, offset_commit_of, sql
+from tests.faults.lines import Held, Lines, offset_commit_of, sql
 from tests.faults.load import City
 from tests.faults.servers import Servers
 from tests.shared.topics import end_offsets
@@ -22,30 +18,6 @@ EFFECTS = {
     "alerts": "SELECT FROM inbox WHERE tenant_id = $1",
 }
 ALL_ROWS = "SELECT count(*) FROM outbox"
-
-
-@dataclass
-class Lines:
-    """Between each service and its database, and between all of them and the broker."""
-
-    kafka: Line
-    postgres: dict[str, Line]
-
-
-@pytest.fixture(scope="module")
-async def lines(servers: Servers) -> AsyncIterator[Lines]:
-    async with AsyncExitStack() as stack:
-        door = servers.second_door
-        kafka = await stack.enter_async_context(line_to(door.port, KafkaRequests, at=door.advertised))
-        port = servers.postgres_server.port
-        postgres = {s: await stack.enter_async_context(line_to(port, PostgresMessages)) for s in SERVICES}
-        for service in SERVICES:
-            servers.start_service(service, postgres_port=postgres[service].port, bootstrap=f"127.0.0.1:{kafka.port}")
-        await servers.until_ready()
-        yield Lines(kafka, postgres)
-        for service in SERVICES:
-            servers.start_service(service)
-        await servers.until_ready()
 
 
 async def caught(*held: Held) -> None:
