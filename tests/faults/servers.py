@@ -27,7 +27,7 @@ Ready = Callable[[], Awaitable[bool]]
 
 @dataclass
 class Server:
-    """PostgreSQL or Kafka: it runs when a test says so, and not before."""
+    """A process that runs when a test says so: PostgreSQL, Kafka, one more worker."""
 
     command: Command
     ready: Ready
@@ -62,6 +62,14 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
 
+async def _is_ready(url: str) -> bool:
+    try:
+        async with httpx.AsyncClient(timeout=2) as client:
+            return (await client.get(url + "/health/ready")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 def _has_ended(process: subprocess.Popen[bytes]) -> Ready:
     async def ended() -> bool:
         return process.poll() is not None
@@ -83,7 +91,6 @@ class Servers:
     around: Surroundings
     supervisor: Supervisor
     ports: dict[str, int] = field(default_factory=lambda: {service: free_port() for service in SERVICES})
-    extra: list[str] = field(default_factory=list)
 
     def url(self, service: str) -> str:
         """Where a service answers."""
@@ -110,11 +117,12 @@ class Servers:
             self.supervisor._children[service].process.wait()  # else its port is still taken
         self.supervisor.start(self._command(service, "all", self.ports[service], around))
 
-    def start_worker(self, service: str, name: str) -> None:
-        """Start one more worker process of a service."""
-        command = replace(self._command(service, "worker", free_port(), self.around), name=name)
-        self.supervisor.start(replace(command, log=self.folder / "logs" / f"{name}.log"))
-        self.extra.append(name)
+    def another_worker(self, service: str) -> Server:
+        """One more worker process of a service, for a test to start and to end."""
+        port = free_port()
+        return Server(
+            self._command(service, "worker", port, self.around), lambda: _is_ready(f"http://127.0.0.1:{port}")
+        )
 
     def kill_service(self, service: str) -> None:
         """Kill -9; the supervisor starts it again."""
@@ -124,11 +132,7 @@ class Servers:
 
     async def is_ready(self, service: str) -> bool:
         """Whether the service says so itself."""
-        try:
-            async with httpx.AsyncClient(timeout=2) as client:
-                return (await client.get(self.url(service) + "/health/ready")).status_code == 200
-        except httpx.TransportError:
-            return False
+        return await _is_ready(self.url(service))
 
     async def until_ready(self, *services: str, within_s: float = 60) -> None:
         """Wait until all of these services are ready."""
@@ -152,15 +156,16 @@ class SecondDoor:
 
 
 @asynccontextmanager
-async def running_servers(folder: Path, *, data: Path | None = None, services: bool = True) -> AsyncIterator[Servers]:
-    """A stack under `folder`, with the servers' own data under `data`; everything ends with the block."""
-    data = data or folder
+async def running_servers(folder: Path) -> AsyncIterator[Servers]:
+    """A stack under `folder`, with the data in its `postgres` and `kafka`; everything ends with the block."""
     issuer, secrets = TokenIssuer(folder), read_or_make_secrets(folder)
     postgres_server, postgres_command = await asyncio.to_thread(
-        postgres.prepare, data / "postgres", port=free_port(), log=folder / "logs" / "postgres.log"
+        postgres.prepare, folder / "postgres", port=free_port(), log=folder / "logs" / "postgres.log"
     )
     door = SecondDoor(free_port(), free_port())
-    broker, kafka_command = await asyncio.to_thread(_prepare_kafka, data / "kafka", folder / "logs" / "kafka.log", door)
+    broker, kafka_command = await asyncio.to_thread(
+        _prepare_kafka, folder / "kafka", folder / "logs" / "kafka.log", door
+    )
     around = Surroundings(postgres_server.url(), broker.bootstrap, 1, issuer.public_key, secrets)
     supervisor = Supervisor(folder / "processes.json", say=lambda _: None, on_restart=lambda: None)
     made = Servers(
@@ -173,20 +178,19 @@ async def running_servers(folder: Path, *, data: Path | None = None, services: b
         await provision(postgres_server.url(), secrets.passwords)
         migrate = migrate_command(around)
         await asyncio.to_thread(run, migrate.argv, what="migrating", env=migrate.env)
-        if services:
-            for service in SERVICES:
-                made.start_service(service)
-            await made.until_ready()
+        for service in SERVICES:
+            made.start_service(service)
+        await made.until_ready()
         yield made
     finally:
         watch.cancel()
         hurry = asyncio.Event()
-        await supervisor.stop([([*SERVICES, *made.extra], 4.0)], hurry=hurry)
+        await supervisor.stop([(SERVICES, 4.0)], hurry=hurry)
         for server in (made.kafka, made.postgres):
             if server.runs:
                 server.thaw()
                 await server.end(signal.SIGKILL if server is made.kafka else signal.SIGQUIT)
-        postgres.remove_socket_folder(data / "postgres")
+        postgres.remove_socket_folder(folder / "postgres")
 
 
 def _prepare_kafka(folder: Path, log: Path, door: SecondDoor) -> tuple[kafka.KafkaBroker, Command]:

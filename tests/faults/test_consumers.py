@@ -1,0 +1,87 @@
+"""Consumers that come and go, or cannot keep up: nothing lost, nothing doubled, and no memory eaten meanwhile."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import psutil
+import pytest
+
+from deploy.databases import SERVICES
+from tests.faults.load import City
+from tests.faults.servers import Server, Servers
+from tests.faults.sizes import size
+
+ROUNDS = size(short=1, long=12)
+EVERY_S = size(short=3, long=5)
+SLOW_S = size(short=8, long=60)
+RATE = size(short=100, long=300)
+MEMORY_LIMIT_MB = 250
+READERS = ("payouts", "reporting", "alerts")
+# Every batch of these services writes there; while others read it in peace.
+BUSY_TABLES = {"payouts": "wallets", "reporting": "daily_rollups", "alerts": "inbox"}
+HELD_S, FREE_S = 2.5, 0.3
+
+pytestmark = pytest.mark.timeout(size(short=240, long=1_800))
+
+
+async def test_consumers_that_join_and_leave(servers: Servers, city: City):
+    async with memory_bounded(servers), city.traffic(RATE):
+        for _ in range(ROUNDS):
+            for end in (signal.SIGTERM, signal.SIGKILL):
+                workers = [servers.another_worker(service) for service in READERS]
+                async with running(workers, end=end):
+                    await asyncio.sleep(EVERY_S)
+                await asyncio.sleep(city.chance.uniform(0, EVERY_S))
+    await city.check(within_s=90)
+
+
+async def test_consumers_that_are_slow(servers: Servers, city: City):
+    async with memory_bounded(servers), city.traffic(RATE):
+        await asyncio.gather(*(_slow_down(servers, service) for service in READERS))
+    await city.check(within_s=90)
+
+
+@asynccontextmanager
+async def running(workers: list[Server], *, end: signal.Signals) -> AsyncIterator[None]:
+    """Workers that join for the block and leave by the signal."""
+    try:
+        await asyncio.gather(*(worker.start() for worker in workers))
+        yield
+    finally:
+        await asyncio.gather(*(worker.end(end) for worker in workers if worker.runs))
+
+
+@asynccontextmanager
+async def memory_bounded(servers: Servers) -> AsyncIterator[None]:
+    """Fail when a service was larger than a service may be, at any moment of the block."""
+    largest_mb = dict.fromkeys(SERVICES, 0)
+
+    async def watch() -> None:
+        while True:
+            for service in SERVICES:
+                resident_mb = psutil.Process(servers.supervisor.pid(service)).memory_info().rss >> 20
+                largest_mb[service] = max(largest_mb[service], resident_mb)
+            await asyncio.sleep(0.2)
+
+    task = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        task.cancel()
+    print(f"resident at most {largest_mb} MB")
+    assert max(largest_mb.values()) < MEMORY_LIMIT_MB
+
+
+async def _slow_down(servers: Servers, service: str) -> None:
+    conn = await asyncpg.connect(servers.database_url(service))
+    try:
+        for _ in range(int(SLOW_S / (HELD_S + FREE_S))):
+            async with conn.transaction():
+                await conn.execute(f"LOCK TABLE {BUSY_TABLES[service]} IN SHARE MODE")
+                await asyncio.sleep(HELD_S)
+            await asyncio.sleep(FREE_S)
+    finally:
+        await conn.close()
