@@ -19,8 +19,8 @@ import typer
 from typer.core import TyperGroup
 
 from deploy.errors import StackError
-from deploy.operations.commands import add_operations
 from deploy.operations import dlq_commands
+from deploy.operations.commands import add_operations
 from deploy.state import state_folder
 
 

@@ -147,7 +147,7 @@ def new_request(number: int) -> NewRequest:
 
 def events(count: int, kinds: Any = payments.EVENTS):
     decode = Decoder(kinds).decode
-    return [decode(completed(number)[2]) for number in range(count)]
+    return [decode(*completed(number)[1:]) for number in range(count)]
 
 
 async def test_payments_records_and_registers_by_key(filled):

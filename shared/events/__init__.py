@@ -83,6 +83,15 @@ class Decoder:
             raise Undecodable("no value")
         if len(value) > EVENT_LIMIT_BYTES:
             raise Undecodable(f"too large: {len(value)} bytes")
+        event = self.decode_value(value)
+        if event is not None and key is None:
+            raise Undecodable("no key")
+        if event is not None and key != event.subject.encode():
+            raise Undecodable("the key is not the subject")  # such an event overtakes others of its aggregate
+        return event
+
+    def decode_value(self, value: bytes) -> Received | None:
+        """The event in `value`, wherever it is kept, or None for a type that others handle. Raises Undecodable."""
         try:
             envelope = _decode_envelope(value)
             decode_data = self._decoders.get(envelope.type)
@@ -95,10 +104,6 @@ class Decoder:
             raise Undecodable(f"undecodable: {error}") from error
         if not envelope.tenantid or "," in envelope.tenantid or "\0" in envelope.tenantid:
             raise Undecodable("no usable tenantid")
-        if key is None:
-            raise Undecodable("no key")
-        if key != envelope.subject.encode():
-            raise Undecodable("the key is not the subject")  # such an event overtakes others of its aggregate
         return Received(
             envelope.id, envelope.type, envelope.subject, envelope.time, envelope.tenantid, data, envelope.traceparent
         )

@@ -111,6 +111,6 @@ async def test_every_answer_is_one_that_the_description_has(run: Any, service: s
         async with listening(running.service.app) as port:
             caller = Caller(running, found, port, chance, session)
             await asyncio.to_thread(call_all, caller, description, chance.randrange(2**32))
-    print(dict(caller.statuses))  # noqa: T201
+    print(dict(caller.statuses))
     assert caller.wrong == {}
     assert {200, 403, 422} <= caller.statuses.keys()

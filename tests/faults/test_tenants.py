@@ -236,7 +236,7 @@ async def test_two_connections_serve_many_tenants_and_mix_up_none(run):
     cutting = asyncio.create_task(cut_connections())
     await asyncio.gather(*(one(number) for number in range(CALLS)))
     cutting.cancel()
-    print(dict(outcomes))  # noqa: T201
+    print(dict(outcomes))
     assert {"left", "200", "201", "404"} <= outcomes.keys()
     assert outcomes["503"] < CALLS / 4
     assert set(outcomes) <= {"left", "200", "201", "404", "503"}

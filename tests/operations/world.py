@@ -24,6 +24,7 @@ from services.reporting.project_events import project_events
 from shared.audit import Actor
 from shared.db import is_transient
 from shared.events import Decoder, Received
+from shared.events.catalogue import ALL_EVENTS
 from shared.events.tenants import TenantConfigured
 from shared.tenants import TenantCopy
 from tests.conftest import Running, connected
@@ -94,10 +95,18 @@ class World:
     async def apply(self, service: str, values: Sequence[bytes]) -> None:
         """Let a service apply events as its consumer does."""
         db = self.running[service].service.db
-        configured = [e for value in values if (e := Decoder([TenantConfigured]).decode(value)) is not None]
+        configured = [
+            e
+            for value in values
+            if (e := Decoder([TenantConfigured], known=ALL_EVENTS).decode_value(value)) is not None
+        ]
         if configured:
             await TenantCopy(db, wait_s=0).keep(configured)
-        events = [e for value in values if (e := Decoder(READERS[service].EVENTS).decode(value)) is not None]
+        events = [
+            e
+            for value in values
+            if (e := Decoder(READERS[service].EVENTS, known=ALL_EVENTS).decode_value(value)) is not None
+        ]
         if events:
             await self._effect(service, events)
 

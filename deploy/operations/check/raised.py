@@ -14,6 +14,7 @@ from services.alerts.models import Alert
 from services.alerts.worker import EVENTS
 from shared.db import Connection
 from shared.events import Decoder, Received
+from shared.events.catalogue import ALL_EVENTS
 
 TENANTS = "SELECT tenant_id FROM tenants ORDER BY tenant_id"
 # Of the many payments only those that some rule could have found high.
@@ -36,7 +37,7 @@ WHERE a.tenant_id = $1 AND a.subject = ANY ($2)
 """
 ALL_ALERTS = "SELECT alert_id, rule_id, subject FROM alerts WHERE tenant_id = $1"
 
-_decoder = Decoder(EVENTS)
+_decoder = Decoder(EVENTS, known=ALL_EVENTS)
 
 
 class Expected(NamedTuple):
@@ -94,7 +95,7 @@ async def candidates(snapshots: Mapping[str, Connection], history: RuleHistory) 
         async with conn.transaction():
             cursor = await conn.cursor(sql, history.tenant_id, *arguments)
             while rows := await cursor.fetch(PAGE):
-                events = [_decoder.decode(row["event"].encode()) for row in rows]
+                events = [_decoder.decode_value(row["event"].encode()) for row in rows]
                 yield [event for event in events if event is not None]
 
 

@@ -99,7 +99,9 @@ class _Building:
         for tenant_id, ids in fresh.items():
             for log in self._logs:
                 rows = await log.conn.fetch(sql.EVENTS_OF, tenant_id, ids)
-                events = [event for row in rows if (event := log.decoder.decode(row["event"].encode())) is not None]
+                events = [
+                    event for row in rows if (event := log.decoder.decode_value(row["event"].encode())) is not None
+                ]
                 await self._apply(tenant_id, events)
 
     async def acknowledge(self) -> None:

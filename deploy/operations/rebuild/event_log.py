@@ -12,7 +12,7 @@ from deploy.operations.access import database_access
 from deploy.operations.republish_events import LOGS
 from shared.db import CALL_LIMIT_S, PLANS, Connection
 from shared.events import Decoder, Event, Received, Undecodable
-from shared.events.catalogue import PUBLISHED_BY
+from shared.events.catalogue import ALL_EVENTS, PUBLISHED_BY
 
 PAGE_LIMIT = 500
 # Ids are given out before commit: a row may appear below one that was read. Transactions end within 5 s (shared/db.py);
@@ -58,7 +58,7 @@ class EventLog:
 
     def _decoded(self, row: asyncpg.Record) -> Received | None:
         try:
-            return self.decoder.decode(row["event"].encode())
+            return self.decoder.decode_value(row["event"].encode())
         except Undecodable:  # nobody could apply it
             return None
 
@@ -75,5 +75,5 @@ async def event_logs(kinds: Sequence[type[Event]]) -> AsyncIterator[list[EventLo
                 server_settings={"application_name": "takings rebuild", **PLANS},
             )
             stack.callback(conn.terminate)
-            logs.append(EventLog(conn, Decoder(kinds)))
+            logs.append(EventLog(conn, Decoder(kinds, known=ALL_EVENTS)))
         yield logs
