@@ -203,12 +203,14 @@ def lines_of(lag: Lag) -> list[str]:
     queues = {f"outbox of {name}": queue for name, queue in lag.outbox.items()}
     queues |= {"callbacks without effect": lag.callbacks, "mails overdue": lag.mails}
     lines = [
-        f"{name:<28}{q.waiting:>10,}  oldest {q.oldest_s:,.1f} s"
+        f"{name:<30}{q.waiting:>10,}  oldest {q.oldest_s:,.1f} s"
         + (f"  last error: {q.last_error}" * bool(q.last_error))
         for name, q in queues.items()
     ]
-    lines += [
-        f"{f'{c.group} reads {c.topic} {c.partition}':<28}{c.lag:>10,}  oldest {c.oldest_s:,.1f} s"
-        for c in lag.consumers or ()
-    ]
+    behind: dict[str, list[PartitionLag]] = {}
+    for consumer in lag.consumers or ():
+        behind.setdefault(f"{consumer.group} reads {consumer.topic}", []).append(consumer)
+    for name, partitions in behind.items():
+        oldest_s = max(partition.oldest_s for partition in partitions)
+        lines.append(f"{name:<30}{sum(partition.lag for partition in partitions):>10,}  oldest {oldest_s:,.1f} s")
     return [*lines, *(f"late: {what}" for what in lag.late)] + ([lag.broker_error] if lag.broker_error else [])

@@ -1,5 +1,6 @@
 """A check is a statement that returns the rows at fault: what each has, and what it should have."""
 
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ class Outcome:
     faults: list[Fault] = field(default_factory=list)
     more: int = 0
     error: str | None = None  # the check could not be made
+    took_s: float = 0.0
 
     @property
     def is_held(self) -> bool:
@@ -50,6 +52,7 @@ class Outcome:
 
     async def collect(self, found: AsyncIterator[Fault], snapshots: Iterable[Connection]) -> "Outcome":
         """Keep the first of what is `found` in `snapshots`, count the rest; what cannot be read is an outcome too."""
+        began = time.monotonic()
         try:
             async with AsyncExitStack() as savepoints:  # the snapshots outlive a failure
                 for conn in snapshots:
@@ -61,6 +64,7 @@ class Outcome:
                         self.more += 1
         except (asyncpg.PostgresError, msgspec.MsgspecError, ValueError) as error:
             self.error = str(error)
+        self.took_s = round(time.monotonic() - began, 3)
         return self
 
 

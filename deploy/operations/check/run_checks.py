@@ -1,10 +1,8 @@
 """Make every check, each database in one snapshot, and say what was found."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
 import asyncpg
 
@@ -36,17 +34,17 @@ SETTINGS = {
 BIND_ALL_TENANTS = "SELECT set_config('app.tenant', (SELECT string_agg(tenant_id, ',') FROM tenants), true)"
 
 
-async def run_checks(say: Callable[[Outcome, float], None] | None = None) -> list[Outcome]:
-    """Every check's outcome; `say` hears of each with its seconds. Raises StackError without access to the databases."""
+async def run_checks() -> list[Outcome]:
+    """Every check's outcome. Raises StackError without access to the databases."""
     async with snapshots_of_all() as snapshots:
 
         async def of_service(service: str) -> list[Outcome]:
-            return [await _timed(make(check, snapshots[service]), say) for check in CHECKS if check.service == service]
+            return [await make(check, snapshots[service]) for check in CHECKS if check.service == service]
 
         found = await asyncio.gather(*(of_service(service) for service in SNAPSHOT_ORDER))
         outcomes = [outcome for of_one in reversed(found) for outcome in of_one]
-        outcomes += [await _timed(compare(comparison, snapshots), say) for comparison in FACTS]
-        return [*outcomes, await _timed(compare_alerts(snapshots), say)]
+        outcomes += [await compare(comparison, snapshots) for comparison in FACTS]
+        return [*outcomes, await compare_alerts(snapshots)]
 
 
 @asynccontextmanager
@@ -54,14 +52,6 @@ async def snapshots_of_all() -> AsyncIterator[dict[str, Connection]]:
     """A snapshot of each database, by service, that only reads and lasts as long as the checks need."""
     async with AsyncExitStack() as stack:
         yield {service: await stack.enter_async_context(_snapshot(service)) for service in SNAPSHOT_ORDER}
-
-
-async def _timed(making: Any, say: Callable[[Outcome, float], None] | None) -> Outcome:
-    began = time.monotonic()
-    outcome: Outcome = await making
-    if say is not None:
-        say(outcome, time.monotonic() - began)
-    return outcome
 
 
 @asynccontextmanager
