@@ -12,12 +12,12 @@ from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
-from faststream.kafka.message import KafkaAckableMessage
 
 from shared import telemetry
 from shared.db import is_transient
 from shared.events import Decoder, Received, Undecodable
 from shared.log import logger
+from shared.offsets import Batch
 from shared.publisher import DEAD_LETTER_SUFFIX, RECORD_LIMIT_BYTES, Message, Publisher, ensure_topics
 
 log = logger(__name__)
@@ -28,6 +28,10 @@ FETCH_MIN_BYTES = 128 * 1024
 FETCH_MAX_WAIT_MS = 100
 BACK_OFF_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 HEADER_LIMIT = 1_000
+# A member that was killed is missed after the shortest time that brokers allow; joining a group may take as long.
+SESSION_LIMIT_MS = 6_000
+REQUEST_LIMIT_MS = 8_000  # so long, too, may a broker say nothing before another connection is tried
+METADATA_MAX_AGE_MS = 5_000  # a broker that has lost its data gets its topics anew, under the eyes of running readers
 STOP_LIMIT_S = 2.0  # less than a service has for its end: the group must hear that this member leaves
 
 Apply = Callable[[Sequence[Received]], Awaitable[None]]
@@ -64,7 +68,13 @@ class Consumer:
         self._apply = apply
         self._tenants = tenants
         self._publisher = publisher
-        self._broker = KafkaBroker(bootstrap, logger=None, graceful_timeout=STOP_LIMIT_S)
+        self._broker = KafkaBroker(
+            bootstrap,
+            logger=None,
+            graceful_timeout=STOP_LIMIT_S,
+            request_timeout_ms=REQUEST_LIMIT_MS,
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
+        )
         self._subscriber = self._broker.subscriber(
             *topics,
             batch=True,
@@ -73,6 +83,7 @@ class Consumer:
             max_records=BATCH_LIMIT,
             fetch_min_bytes=FETCH_MIN_BYTES,
             fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+            session_timeout_ms=SESSION_LIMIT_MS,
             ack_policy=AckPolicy.NACK_ON_ERROR,  # a net only: `_handle` does not raise
             parser=self._parse,
             decoder=_leave_undecoded,
@@ -100,10 +111,10 @@ class Consumer:
             return False
         return True
 
-    async def _parse(self, records: tuple[ConsumerRecord, ...]) -> KafkaAckableMessage:
+    async def _parse(self, records: tuple[ConsumerRecord, ...]) -> Batch:
         # FastStream's own parser decodes headers, and one that is not UTF-8 would make the batch fail for ever.
         consumer: Any = self._subscriber.consumer
-        return KafkaAckableMessage(body=b"", raw_message=records, headers={}, consumer=consumer)
+        return Batch(body=b"", raw_message=records, headers={}, consumer=consumer)
 
     async def _on_batch(self, message: KafkaMessage) -> None:
         raw = message.raw_message

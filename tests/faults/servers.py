@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -17,7 +19,7 @@ from deploy.databases import SERVICES, provision
 from deploy.ports import free_port
 from deploy.processes import Command, kill_group, run, spawn
 from deploy.service_commands import Role, Surroundings, migrate_command, read_or_make_secrets, service_command
-from deploy.state import PROJECT
+from deploy.state import PROJECT, write_private_json
 from deploy.supervisor import Supervisor
 from deploy.tokens import TokenIssuer
 from tests.conftest import until
@@ -139,9 +141,22 @@ class Servers:
         for service in services or SERVICES:
             await until(lambda service=service: self.is_ready(service), within_s=within_s)
 
-    def log(self, service: str) -> str:
-        """What a process has written."""
-        return (self.folder / "logs" / f"{service}.log").read_text()
+    async def takings(self, *arguments: str) -> str:
+        """What an operator's command on this stack prints."""
+        stack = {"postgres": {"url": self.around.postgres_url}, "kafka": {"bootstrap": self.broker.bootstrap}}
+        write_private_json(self.folder / "stack.json", stack)
+        argv = [sys.executable, "-m", "deploy.cli", *arguments]
+        env = {**os.environ, "TAKINGS_STATE": str(self.folder)}
+        return await asyncio.to_thread(run, argv, what=f"takings {arguments[0]}", env=env)
+
+    async def lose_all_events(self) -> None:
+        """End the broker, remove all that it has, and start it empty."""
+        await self.kafka.end()
+        shutil.rmtree(self.folder / "kafka")
+        _, self.kafka.command = await asyncio.to_thread(
+            _prepare_kafka, self.folder / "kafka", self.kafka.command.log, self.second_door, port=_port(self.broker)
+        )
+        await self.kafka.start()
 
     def _command(self, service: str, role: Role, port: int, around: Surroundings) -> Command:
         return service_command(service, role, port=port, around=around, logs=self.folder / "logs")
@@ -164,7 +179,7 @@ async def running_servers(folder: Path) -> AsyncIterator[Servers]:
     )
     door = SecondDoor(free_port(), free_port())
     broker, kafka_command = await asyncio.to_thread(
-        _prepare_kafka, folder / "kafka", folder / "logs" / "kafka.log", door
+        _prepare_kafka, folder / "kafka", folder / "logs" / "kafka.log", door, port=free_port()
     )
     around = Surroundings(postgres_server.url(), broker.bootstrap, 1, issuer.public_key, secrets)
     supervisor = Supervisor(folder / "processes.json", say=lambda _: None, on_restart=lambda: None)
@@ -193,8 +208,11 @@ async def running_servers(folder: Path) -> AsyncIterator[Servers]:
         postgres.remove_socket_folder(folder / "postgres")
 
 
-def _prepare_kafka(folder: Path, log: Path, door: SecondDoor) -> tuple[kafka.KafkaBroker, Command]:
-    port = free_port()
+def _port(broker: kafka.KafkaBroker) -> int:
+    return int(broker.bootstrap.rpartition(":")[2])
+
+
+def _prepare_kafka(folder: Path, log: Path, door: SecondDoor, *, port: int) -> tuple[kafka.KafkaBroker, Command]:
     broker, command = kafka.prepare(
         folder, port=port, controller_port=free_port(frozenset([port])), cache=PROJECT / ".takings" / "cache", log=log
     )
