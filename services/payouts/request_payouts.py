@@ -30,19 +30,21 @@ INSERT INTO payouts (tenant_id, payout_id, payee_id, currency, amount, status, r
 SELECT $1, payout_id, payee_id, $2, amount, 'requested', $3, $4, $4
 FROM unnest($5::uuid[], $6::text[], $7::bigint[]) AS p (payout_id, payee_id, amount)
 """
-# Debts first, then the oldest earnings until the amount is reached; the last of them may reach beyond it.
+# Debts first, then the oldest earnings until the amount is reached; the last of them may reach beyond it. They are named by an
+# array: joined to a tenant that the table's statistics do not know yet, they were worked out anew for each of its earnings.
 LOCK_EARNINGS = """
-WITH free AS (
-    SELECT e.earning_id, p.payout_id, p.amount, e.payable,
+WITH free AS MATERIALIZED (
+    SELECT e.earning_id, p.amount, e.payable,
            sum(e.payable) OVER (PARTITION BY e.payee_id ORDER BY e.payable > 0, e.paid_at, e.earning_id) AS running
     FROM earnings AS e
-    JOIN unnest($3::uuid[], $4::text[], $5::bigint[]) AS p (payout_id, payee_id, amount) USING (payee_id)
+    JOIN unnest($4::text[], $5::bigint[]) AS p (payee_id, amount) USING (payee_id)
     WHERE e.tenant_id = $1 AND e.currency = $2 AND e.payout_id IS NULL AND (e.available_at <= $6 OR e.payable < 0)
 )
-UPDATE earnings AS e SET payout_id = free.payout_id
-FROM free
-WHERE e.tenant_id = $1 AND e.earning_id = free.earning_id
-  AND (free.payable <= 0 OR free.running - free.payable < free.amount)
+UPDATE earnings AS e SET payout_id = p.payout_id
+FROM unnest($3::uuid[], $4::text[]) AS p (payout_id, payee_id)
+WHERE e.tenant_id = $1 AND e.payee_id = p.payee_id AND e.earning_id = ANY (
+    ARRAY(SELECT earning_id FROM free WHERE payable <= 0 OR running - payable < amount)
+)
 """
 # An earning that reaches beyond is split: the first part is paid and carries the commission, the second stays free.
 SPLIT = """
