@@ -1,6 +1,8 @@
 """`takings rebuild reporting`: the same tables again, put right where they were wrong, under traffic and without a gap."""
 
 import asyncio
+import sys
+from contextlib import suppress
 from datetime import timedelta
 
 import asyncpg
@@ -10,7 +12,7 @@ from deploy.errors import StackError
 from deploy.operations.check.run_checks import lines_of, run_checks
 from deploy.operations.rebuild import event_log, reporting
 from deploy.operations.rebuild.reporting import TABLES, rebuild_reporting
-from tests.conftest import connected
+from tests.conftest import connected, until
 from tests.faults.seeds import seeded
 from tests.faults.sizes import size
 from tests.faults.test_check_under_traffic import deliver_for_ever, pay_for_ever
@@ -167,3 +169,27 @@ async def test_readers_and_writers_go_on_while_tables_are_swapped(world):
     outcomes = await run_checks()
     assert [o for o in outcomes if not o.is_held] == [], "\n".join(lines_of(outcomes))
     assert read > 10
+
+
+async def test_killed_at_any_moment_it_leaves_the_live_tables_and_nothing_in_the_way(world):
+    draw, right = seeded("rebuild killed"), await contents(world)
+    for _ in range(size(short=3, long=60)):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "deploy.cli", "rebuild", "reporting", stdout=asyncio.subprocess.DEVNULL
+        )
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), draw.uniform(0.5, 4))
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        assert await contents(world) == right
+
+    async def rebuilt():
+        try:
+            return await rebuild()
+        except StackError:  # the server has not noticed yet that the last one is gone
+            return None
+
+    assert (await until(rebuilt)).differences.total == 0
+    assert await contents(world) == right
+    await catalogue(world)

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +18,7 @@ import asyncpg
 from deploy.operations.access import database_access
 from deploy.operations.rebuild import alert_rows as sql
 from deploy.operations.rebuild.differences import ComparedTable, Differences, Suspects, differences_at, suspects_in
-from deploy.operations.rebuild.event_log import MARGIN, EventLog, event_logs
+from deploy.operations.rebuild.event_log import EventLog, event_logs
 from deploy.operations.rebuild.rebuilt import Rebuilt
 from deploy.operations.rebuild.shadow import Shadow, analyze, shadow
 from deploy.operations.rule_history import RuleHistory, rule_history
@@ -39,11 +39,12 @@ TABLES = (
     ComparedTable("alerts", {"tenant_id": "text", "rule_id": "uuid", "subject": "text"},
                   ("kind", "fleet_id", "summary", "raised_at", "status", "acknowledged_at", "acknowledged_by")),
 )  # fmt: skip
+CLOCKS_DIFFER = timedelta(minutes=10)  # at most, between the services' hosts and this one
 
 
 async def rebuild_alerts(*, dry_run: bool, say: Callable[[str], None]) -> Rebuilt:
     """Build, compare, and unless it is a dry run put the new tables in the place of the live ones. Raises StackError."""
-    began = datetime.now(UTC) - MARGIN
+    began = datetime.now(UTC) - CLOCKS_DIFFER
     async with (
         shadow("alerts", TABLES) as beside,
         event_logs((*EVENTS, TenantConfigured)) as logs,

@@ -17,7 +17,7 @@ from shared.events.catalogue import ALL_EVENTS, PUBLISHED_BY
 PAGE_LIMIT = 500
 # Ids are given out before commit: a row may appear below one that was read. Transactions end within 5 s (shared/db.py);
 # the rest is for clocks that differ.
-MARGIN = timedelta(seconds=30)
+MARGIN = timedelta(minutes=2)
 
 PAGE = "SELECT id, event::text AS event FROM outbox WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3"
 SETTLED = """

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 
 from deploy.operations.rebuild.differences import ComparedTable, Differences, Suspects, differences_at, suspects_in
 from deploy.operations.rebuild.event_log import EventLog, event_logs
@@ -34,6 +35,7 @@ TABLES = (
 )  # fmt: skip
 FEW = 2_000  # events; the last pass, which writers wait for, has no more than about this
 PASSES_LIMIT = 20
+ON_ITS_WAY = timedelta(seconds=30)  # a consumer that is further behind is said to differ
 
 
 async def rebuild_reporting(*, dry_run: bool, say: Callable[[str], None]) -> Rebuilt:
@@ -73,12 +75,12 @@ class _Building:
         """Apply the last events while writers wait, compare, and swap; how long they waited. Raises StackError."""
         owner = self._beside.owner
         async with self._beside.writers_stopped(keep=not dry_run):
-            stopped = time.monotonic()
+            stopped, recently = time.monotonic(), datetime.now(UTC) - ON_ITS_WAY
             for log in self._logs:
                 async for page in log.pages():
                     await self._apply(page.fresh)
                     # The live tables get what is on its way too: then all that differs is wrong.
-                    if events := [event for event in page.events if event.type != TenantConfigured.TYPE]:
+                    if events := [e for e in page.events if e.time > recently and e.type != TenantConfigured.TYPE]:
                         await bind_tenants(owner, [page.tenant_id])
                         await project_events(owner, events)
             differences = await differences_at(owner, TABLES, suspects)
