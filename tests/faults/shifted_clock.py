@@ -105,9 +105,11 @@ async def shifted(
     """Services, each with its clock ahead by so much, ready; ended with the block."""
     library = await asyncio.to_thread(faketime_library)
     async with AsyncExitStack() as stack:
-        made = {}
+        made: dict[str, Clocked] = {}
+        ports: set[int] = set()
         for name, offset in offsets.items():
-            port = free_port()
+            port = free_port(frozenset(ports))
+            ports.add(port)
             http = await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=15))
             clocked = made[name] = Clocked(name, http, issuer, folder / f"{name}.clock")
             clocked.set_offset(offset)

@@ -11,7 +11,7 @@ import pytest
 from tests.faults.sizes import size
 from tests.payouts.conftest import Payouts, new_payouts, paid
 
-ROUNDS = size(short=60, long=500)
+ROUNDS = size(short=40, long=500)
 STEPS = "SELECT event ->> 'type' AS type FROM outbox WHERE key = '{payout_id}' ORDER BY id"
 
 pytestmark = pytest.mark.timeout(size(short=120, long=900))
