@@ -19,10 +19,10 @@ RECORD_LIMIT_BYTES = 4 * 1024 * 1024
 DEAD_LETTER_SUFFIX = ".dlq"
 DEAD_LETTER_LIMIT_BYTES = RECORD_LIMIT_BYTES + 64 * 1024  # the record that it was, and its headers
 # By the broker's clock: a publisher's that is wrong would have its records refused, or deleted as old at once.
-_STAMPED = {"message.timestamp.type": "LogAppendTime"}
-EVENTS_KEPT = {**_STAMPED, "max.message.bytes": str(RECORD_LIMIT_BYTES)}
+STAMPED = {"message.timestamp.type": "LogAppendTime"}
+EVENTS_KEPT = {**STAMPED, "max.message.bytes": str(RECORD_LIMIT_BYTES)}
 DEAD_LETTERS_KEPT = {
-    **_STAMPED,
+    **STAMPED,
     "max.message.bytes": str(DEAD_LETTER_LIMIT_BYTES),
     "retention.ms": "-1",  # until somebody decides
 }

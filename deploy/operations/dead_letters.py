@@ -18,10 +18,10 @@ from aiokafka.errors import KafkaError
 
 from deploy.errors import StackError
 from shared.events import subject_of
-from shared.publisher import DEAD_LETTER_SUFFIX, Message, Publisher, create_topics
+from shared.publisher import DEAD_LETTER_SUFFIX, STAMPED, Message, Publisher, create_topics
 
 SETTLED = "dead-letters-settled"
-SETTLED_KEPT = {"cleanup.policy": "compact"}
+SETTLED_KEPT = {**STAMPED, "cleanup.policy": "compact"}
 SEND_AT_ONCE = 200
 SILENCE_LIMIT_S = 15.0
 
