@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
@@ -27,6 +28,8 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_LIMIT_BYTES = 2 * 1024 * 1024
 BODY_TIME_LIMIT_S = 10.0
+DRAIN_LIMIT_BYTES = 16 * 1024 * 1024
+DRAIN_TIME_LIMIT_S = 2.0
 LENGTH_DIGITS = 15  # of a Content-Length that is a number at all
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 SECURITY_HEADERS = [
@@ -156,7 +159,22 @@ class _Call:
             if not self._complete and self.status in {408, 413}:
                 own.append((b"connection", b"close"))  # what is still to come of the body is not read
             message["headers"] = [*message.get("headers", []), *own]
+        elif self.status == 413 and not self._complete and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await self._drain()
+            message = {"type": "http.response.body", "body": b""}
         await self._send(message)
+
+    async def _drain(self) -> None:
+        # Who is cut off while sending does not see the answer, so what still comes is read for a while and thrown away.
+        left = DRAIN_LIMIT_BYTES
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_TIME_LIMIT_S):
+                while left > 0:
+                    message = await self._receive()
+                    if not message.get("more_body", False):
+                        return
+                    left -= len(message["body"])
 
     def measure(self, route: str | None) -> None:
         label = route or getattr(self._scope.get("route"), "path", "unmatched")
