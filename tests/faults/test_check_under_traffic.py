@@ -1,10 +1,12 @@
 """`takings check` gives no false alarm while money moves: its snapshots are of four moments, not of one."""
 
 import asyncio
+from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
 
+from deploy.operations.check import run_checks as run_checks_module
 from deploy.operations.check.run_checks import lines_of, run_checks
 from tests.faults.seeds import seeded
 from tests.faults.sizes import size
@@ -54,3 +56,25 @@ async def test_no_false_alarm_under_traffic(world):
         for task in traffic:
             task.cancel()
         await asyncio.gather(*traffic, return_exceptions=True)
+
+
+async def test_what_happens_between_the_snapshots_is_no_fault(world, monkeypatch):
+    """The four snapshots are of four moments: each time something has been paid and applied everywhere in between."""
+    opened = 0
+    snapshot = run_checks_module._snapshot
+
+    @asynccontextmanager
+    async def busy(service):
+        nonlocal opened
+        async with snapshot(service) as conn:
+            opened += 1
+            await world.request("amka", f"between-{opened}", 6_000)
+            await world.callback("amka", request_id=f"between-{opened}", amount=6_000)
+            await world.callback("amka", kind="failed", amount=6_000)
+            await world.deliver()
+            yield conn
+
+    monkeypatch.setattr(run_checks_module, "_snapshot", busy)
+    outcomes = await run_checks()
+    assert opened == 4
+    assert [o for o in outcomes if not o.is_held] == [], "\n".join(lines_of(outcomes))

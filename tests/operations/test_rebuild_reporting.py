@@ -171,6 +171,25 @@ async def test_readers_and_writers_go_on_while_tables_are_swapped(world):
     assert read > 10
 
 
+async def test_a_reader_in_the_middle_of_its_work_is_never_sent_away(world):
+    """It holds one table and comes for another, which a swap that waits for the first would have taken."""
+    async with connected(world.urls["reporting"].app, "amka") as reader:
+        begun = asyncio.Event()
+
+        async def read():
+            async with reader.transaction():
+                await reader.fetch("SELECT * FROM payee_balances")
+                begun.set()
+                await asyncio.sleep(1.5)
+                return await reader.fetch("SELECT * FROM tenants")
+
+        reading = asyncio.create_task(read())
+        await begun.wait()
+        rebuilt = await rebuild()
+        assert len(await reading) == 1
+    assert rebuilt.is_swapped
+
+
 async def test_killed_at_any_moment_it_leaves_the_live_tables_and_nothing_in_the_way(world):
     draw, right = seeded("rebuild killed"), await contents(world)
     for _ in range(size(short=3, long=60)):
