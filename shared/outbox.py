@@ -15,7 +15,7 @@ from typing import NamedTuple
 import asyncpg
 
 from shared import telemetry
-from shared.db import CALL_LIMIT_S, LIMITS, PLANS, Connection
+from shared.db import CALL_LIMIT_S, LIMITS, PLANS, TRANSIENT, Connection
 from shared.events import Event, encode
 from shared.ids import new_id
 from shared.log import logger
@@ -105,7 +105,7 @@ class Relay:
         while True:
             try:
                 await self._hold_lock_and_publish()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except (asyncpg.PostgresError, *TRANSIENT) as error:
                 log.warning("relay lost its database", error=repr(error))
                 await asyncio.sleep(FAILURE_PAUSE_S)
 

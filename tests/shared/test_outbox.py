@@ -174,6 +174,22 @@ async def test_a_relay_whose_connection_is_cut_comes_back_by_itself(box):
     assert {data_of(r)["n"] for r in await read_all(box.bootstrap, box.topic)} == {1, 2}
 
 
+async def test_an_error_inside_the_driver_does_not_end_the_relay(box, monkeypatch):
+    """What asyncpg says when its connection is cut while it is changing from one state to another."""
+    connect, errors = asyncpg.connect, [asyncpg.InternalClientError("cannot switch to state 15")]
+
+    async def connect_at_last(*arguments, **options):
+        if errors:
+            raise errors.pop()
+        return await connect(*arguments, **options)
+
+    monkeypatch.setattr(outbox.asyncpg, "connect", connect_at_last)
+    async with box.relay():
+        await box.add(box.outgoing(1))
+        await box.wait_until_published(1)
+    assert errors == []
+
+
 async def test_a_broker_that_is_down_at_the_start_delays_events_only(box):
     door = Door(box.bootstrap)
     async with box.relay(door.address):
