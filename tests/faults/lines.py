@@ -28,7 +28,6 @@ class Held:
     row: tuple[Matches, ...]
     answer_only: bool
     caught: asyncio.Event = field(default_factory=asyncio.Event)
-    let_go: asyncio.Event = field(default_factory=asyncio.Event)
     taken: bool = False
     _seen: dict[object, int] = field(default_factory=dict)
 
@@ -176,7 +175,7 @@ class _Connection:
                         self._answer = held
                     elif held is not None:
                         held.caught.set()
-                        await held.let_go.wait()
+                        await _for_ever()
                     await self._to_where_it_goes(message)
 
     async def _to_where_it_goes(self, message: bytes) -> None:
@@ -191,11 +190,14 @@ class _Connection:
             while data := await self._from_server.read(65_536):
                 if self._answer is not None:
                     self._answer.caught.set()
-                    await self._answer.let_go.wait()
-                    self._answer = None
+                    await _for_ever()
                 await self._line.pass_on(data, self._to_client)
         if self._server_is_lost:
-            await asyncio.Event().wait()
+            await _for_ever()
+
+
+async def _for_ever() -> None:
+    await asyncio.Event().wait()
 
 
 class Messages:

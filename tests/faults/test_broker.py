@@ -11,7 +11,7 @@ from tests.faults.load import City
 from tests.faults.servers import Servers
 from tests.faults.sizes import LONG, size
 
-KILLS = size(short=2, long=10)
+KILLS = size(short=1, long=10)
 FROZEN_S = size(short=4, long=20)
 RATE = size(short=100, long=300)
 DRAINED_WITHIN_S = 30.0

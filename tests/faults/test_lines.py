@@ -13,7 +13,7 @@ from tests.faults.load import LOST, City
 from tests.faults.servers import Servers
 from tests.faults.sizes import LONG, size
 
-LASTS_S = {Trouble.CUT: 2, Trouble.DRIP: 2, Trouble.STALLED: 7, Trouble.HALF_OPEN: 7}
+LASTS_S = {Trouble.CUT: 2, Trouble.DRIP: 2, Trouble.STALLED: 6, Trouble.HALF_OPEN: 6}
 TIMES = size(short=1, long=3)
 PLACES = ["database", "broker"] if LONG else ["both"]
 RATE = 40
