@@ -1,7 +1,7 @@
 """Record receipts: every transaction takes effect once, completed money counts towards its request, and the world is told."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Literal, NamedTuple
 
@@ -34,6 +34,9 @@ UPDATE callbacks AS c SET payment_id = h.payment_id, handled_at = $4, attempts =
 FROM unnest($1::text[], $2::uuid[], $3::uuid[]) AS h (tenant_id, callback_id, payment_id)
 WHERE c.tenant_id = h.tenant_id AND c.callback_id = h.callback_id AND c.handled_at IS NULL
 """
+
+
+AUDITED = tuple(field.name for field in fields(Payment) if not field.name.startswith("payer_"))
 
 
 class TransactionDiffers(Conflict):
@@ -200,4 +203,4 @@ async def _keep_audit(
 
 
 def _auditable(payment: Payment) -> dict[str, object]:
-    return {name: value for name, value in asdict(payment).items() if not name.startswith("payer_")}
+    return {name: getattr(payment, name) for name in AUDITED}
