@@ -157,17 +157,17 @@ class _Reader:
 
     async def letters(self) -> AsyncIterator[tuple[Letter, ConsumerRecord]]:
         """All dead letters, open and settled."""
-        for topic in sorted(self._places):
-            if topic.endswith(DEAD_LETTER_SUFFIX):
-                async for record in self._records(topic):
-                    yield letter_of(record), record
+        async for record in self._records([topic for topic in self._places if topic.endswith(DEAD_LETTER_SUFFIX)]):
+            yield letter_of(record), record
 
     async def decisions(self) -> dict[str, Decision]:
         """What was decided, by the letter's id."""
-        return {r.key.decode(): _decode_decision(r.value) async for r in self._records(SETTLED) if r.key and r.value}
+        return {r.key.decode(): _decode_decision(r.value) async for r in self._records([SETTLED]) if r.key and r.value}
 
-    async def _records(self, topic: str) -> AsyncIterator[ConsumerRecord]:
-        places = self._places[topic]
+    async def _records(self, topics: Sequence[str]) -> AsyncIterator[ConsumerRecord]:
+        places = [place for topic in topics for place in self._places.get(topic, [])]
+        if not places:
+            return
         self._kafka.assign(places)
         begin, end = await self._kafka.beginning_offsets(places), await self._kafka.end_offsets(places)
         await self._kafka.seek_to_beginning(*places)
@@ -180,7 +180,7 @@ class _Reader:
                     yield record
             left = {place for place in left if await self._kafka.position(place) < end[place]}
             if time.monotonic() - heard_at > SILENCE_LIMIT_S:
-                raise TimeoutError(f"nothing came from {topic} for {SILENCE_LIMIT_S:.0f} s")
+                raise TimeoutError(f"nothing came for {SILENCE_LIMIT_S:.0f} s")
 
 
 @asynccontextmanager
