@@ -154,13 +154,13 @@ class City:
         self.deliveries.add(webhook_id)
 
     async def _payout(self) -> None:
-        await self.ask_for_payout(f"driver-{self.chance.randrange(DRIVERS)}")
+        wish = {} if self.chance.random() < 0.5 else {"amount": self.chance.randrange(1_000, 400_000)}
+        await self.ask_for_payout(f"driver-{self.chance.randrange(DRIVERS)}", wish)
 
-    async def ask_for_payout(self, driver: str) -> None:
-        """Ask, and where there was something to pay, take it through all decisions."""
+    async def ask_for_payout(self, driver: str, wish: dict[str, int]) -> None:
+        """Ask for an amount or for all, and where that much was there, take it through all decisions."""
         self._payouts_asked += 1
         name = f"payout {self._payouts_asked}"
-        wish = {} if self.chance.random() < 0.5 else {"amount": self.chance.randrange(1_000, 400_000)}
         asked = await self._call(name, "payouts", "POST /payouts/request", wish, who=("driver", driver), may_be={409})
         if "amount" not in asked:
             return

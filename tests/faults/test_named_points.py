@@ -61,7 +61,7 @@ async def test_between_reserving_and_answering(servers: Servers, lines: Lines, c
     points = {
         "INSERT INTO callbacks": ("payments", city.pay(callback)),
         "INSERT INTO idempotency_keys": ("payments", city.pay(cash)),
-        "INSERT INTO payouts": ("payouts", city.ask_for_payout(payee)),
+        "INSERT INTO payouts": ("payouts", city.ask_for_payout(payee, {})),
     }
     held = []
     for statement, (service, call) in points.items():
