@@ -1,5 +1,6 @@
 """A durable stack for all tests of this folder, and a city of its own for each of them."""
 
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -51,7 +52,7 @@ async def found_city(
     async with AsyncExitStack() as stack:
 
         async def found(servers: Servers) -> City:
-            tenant = f"city-{chance.randrange(16**8):08x}"
+            tenant = f"city-{secrets.token_hex(4)}"  # not by the seed, which all tests of a run may share
             city = await new_city(servers, tenant, tmp_path_factory.mktemp("journal") / "journal.jsonl", chance)
             stack.push_async_callback(city.close)
             return city

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import subprocess
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -61,27 +62,25 @@ async def kept_running(*servers: Server) -> AsyncIterator[None]:
     A broker that meets the full disk at its start may hang in its own end.
     """
 
+    over = asyncio.Event()
+
     async def watch(server: Server) -> None:
-        while True:
+        spawned: float | None = None
+        while not over.is_set():
             if not server.runs:
-                server.process = spawn(server.command)
-                with suppress(TimeoutError):
-                    await until(lambda: _is_ready_or_gone(server), within_s=STARTED_WITHIN_S)
-                if server.runs and not await server.ready():
-                    await server.end()
+                server.process, spawned = spawn(server.command), time.monotonic()
+            elif spawned is not None and await server.ready():
+                spawned = None
+            elif spawned is not None and time.monotonic() - spawned > STARTED_WITHIN_S:
+                await server.end()
             await asyncio.sleep(0.3)
 
     tasks = [asyncio.create_task(watch(server)) for server in servers]
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _is_ready_or_gone(server: Server) -> bool:
-    return not server.runs or await server.ready()
+        over.set()
+        await asyncio.gather(*tasks)
 
 
 @contextmanager
