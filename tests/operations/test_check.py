@@ -49,3 +49,35 @@ async def test_a_service_that_is_away_is_one_clear_line(world, monkeypatch):
     status, said = await takings("check")
     assert status == 1
     assert said.startswith("takings: cannot reach the database of alerts as its auditor:")
+
+
+KEEP_ALONE = """
+UPDATE callbacks SET handled_at = NULL, payment_id = NULL, attempts = 1, retry_at = now(), error = 'no'
+WHERE callback_id = (SELECT max(callback_id::text)::uuid FROM callbacks)
+"""
+
+
+async def failing():
+    return {outcome.name for outcome in await run_checks() if not outcome.is_held}
+
+
+async def test_what_is_on_its_way_is_a_fault_after_a_minute(world):
+    await world.request("amka", "slow-boat", 6_000)
+    await world.callback("amka", request_id="slow-boat", amount=6_000)
+    await world.callback("amka", kind="failed", amount=6_000)
+    async with connected(world.urls["payments"].superuser) as payments:
+        await payments.execute(KEEP_ALONE)
+        assert await failing() == {"payments called"}
+        await payments.execute(
+            "UPDATE outbox SET created_at = created_at - interval '1 hour' WHERE published_at IS NULL"
+        )
+        await payments.execute(
+            "UPDATE callbacks SET received_at = received_at - interval '1 hour' WHERE handled_at IS NULL"
+        )
+        late = {"published", "callbacks handled", "payment facts", "earnings made", "journals posted", "events seen"}
+        assert late <= await failing()
+        await payments.execute(
+            "UPDATE outbox SET created_at = created_at + interval '1 hour' WHERE published_at IS NULL"
+        )
+    await world.deliver()
+    assert await failing() == {"payments called", "callbacks handled"}
