@@ -1,19 +1,14 @@
 """`takings rebuild alerts`: what was to be raised, by the rules in force then; people's answers stay, and nobody is mailed."""
 
-import asyncio
 from datetime import timedelta
 
 import asyncpg
-import pytest
 
 from deploy.operations.check import comparisons
-from deploy.operations.check.run_checks import lines_of, run_checks
+from deploy.operations.check.run_checks import run_checks
 from deploy.operations.rebuild.alerts import TABLES, rebuild_alerts
 from services.alerts.models import Kind, RuleTerms
 from tests.conftest import connected
-from tests.faults.seeds import seeded
-from tests.faults.sizes import size
-from tests.faults.test_check_under_traffic import deliver_for_ever, pay_for_ever
 from tests.operations.test_rebuild_reporting import CATALOGUE, SCHEMAS
 from tests.operations.world import BOSS, ZONES, utc_now
 
@@ -123,33 +118,3 @@ async def test_what_no_consumer_has_handled_is_left_to_it(world):
     before = await contents(world)
     await world.deliver()
     assert len((await contents(world))["alerts"]) == len(before["alerts"]) + 1
-
-
-@pytest.mark.timeout(600)
-async def test_people_and_the_consumer_go_on_while_tables_are_swapped(world):
-    draw = seeded("rebuild alerts under traffic")
-
-    async def read_and_answer():
-        while True:
-            for alert in (await world.call("alerts", "GET", "/alerts", params={"limit": 20}))["items"]:
-                answer = await world.running["alerts"].http.post(
-                    f"/api/v1/alerts/{alert['id']}/acknowledge",
-                    headers=world.running["alerts"].as_("admin", tenant="amka"),
-                )
-                assert answer.is_success, answer.text
-            await world.sweep_mails()
-
-    calls = [pay_for_ever(world, draw, "a"), deliver_for_ever(world, draw), read_and_answer()]
-    traffic = [asyncio.create_task(call) for call in calls]
-    try:
-        for _ in range(size(short=2, long=40)):
-            rebuilt = await rebuild()
-            assert rebuilt.differences.lines == []
-            assert [task.exception() for task in traffic if task.done()] == []
-    finally:
-        for task in traffic:
-            task.cancel()
-        await asyncio.gather(*traffic, return_exceptions=True)
-    await world.deliver()
-    outcomes = await run_checks()
-    assert [o for o in outcomes if not o.is_held] == [], "\n".join(lines_of(outcomes))

@@ -1,21 +1,16 @@
 """`takings rebuild reporting`: the same tables again, put right where they were wrong, under traffic and without a gap."""
 
 import asyncio
-import sys
-from contextlib import suppress
 from datetime import timedelta
 
 import asyncpg
 import pytest
 
 from deploy.errors import StackError
-from deploy.operations.check.run_checks import lines_of, run_checks
+from deploy.operations.check.run_checks import run_checks
 from deploy.operations.rebuild import event_log, reporting
 from deploy.operations.rebuild.reporting import TABLES, rebuild_reporting
-from tests.conftest import connected, until
-from tests.faults.seeds import seeded
-from tests.faults.sizes import size
-from tests.faults.test_check_under_traffic import deliver_for_ever, pay_for_ever
+from tests.conftest import connected
 from tests.operations.world import ZONES
 
 # ruff: noqa: S608 - the names in these statements are constants
@@ -142,35 +137,6 @@ async def test_of_two_at_once_the_second_is_refused(world, monkeypatch):
     assert (await first).is_swapped
 
 
-@pytest.mark.timeout(600)
-async def test_readers_and_writers_go_on_while_tables_are_swapped(world):
-    draw = seeded("rebuild under traffic")
-    read = 0
-
-    async def read_for_ever(path, **params):
-        nonlocal read
-        while True:
-            await world.call("reporting", "GET", path, role="finance", params=params)
-            read += 1
-
-    calls = [pay_for_ever(world, draw, "a"), deliver_for_ever(world, draw)]
-    calls += [read_for_ever("/reports/revenue"), read_for_ever("/reports/history"), read_for_ever("/reports/profits")]
-    traffic = [asyncio.create_task(call) for call in calls]
-    try:
-        for _ in range(size(short=2, long=40)):
-            rebuilt = await rebuild()
-            assert rebuilt.differences.lines == []
-            assert [task.exception() for task in traffic if task.done()] == []
-    finally:
-        for task in traffic:
-            task.cancel()
-        await asyncio.gather(*traffic, return_exceptions=True)
-    await world.deliver()
-    outcomes = await run_checks()
-    assert [o for o in outcomes if not o.is_held] == [], "\n".join(lines_of(outcomes))
-    assert read > 10
-
-
 async def test_a_reader_in_the_middle_of_its_work_is_never_sent_away(world):
     """It holds one table and comes for another, which a swap that waits for the first would have taken."""
     async with connected(world.urls["reporting"].app, "amka") as reader:
@@ -188,27 +154,3 @@ async def test_a_reader_in_the_middle_of_its_work_is_never_sent_away(world):
         rebuilt = await rebuild()
         assert len(await reading) == 1
     assert rebuilt.is_swapped
-
-
-async def test_killed_at_any_moment_it_leaves_the_live_tables_and_nothing_in_the_way(world):
-    draw, right = seeded("rebuild killed"), await contents(world)
-    for _ in range(size(short=3, long=60)):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "deploy.cli", "rebuild", "reporting", stdout=asyncio.subprocess.DEVNULL
-        )
-        with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), draw.uniform(0.5, 4))
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        assert await contents(world) == right
-
-    async def rebuilt():
-        try:
-            return await rebuild()
-        except StackError:  # the server has not noticed yet that the last one is gone
-            return None
-
-    assert (await until(rebuilt)).differences.total == 0
-    assert await contents(world) == right
-    await catalogue(world)
