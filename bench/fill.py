@@ -83,7 +83,8 @@ FILL_REPORTING = {
         FROM {NUMBERED}
     """,
     "daily_rollups": """
-        TRUNCATE daily_rollups; INSERT INTO daily_rollups (tenant_id, currency, dimension, day, member, revenue, payments, fees, earnings, commission,
+        TRUNCATE daily_rollups;
+        INSERT INTO daily_rollups (tenant_id, currency, dimension, day, member, revenue, payments, fees, earnings, commission,
             cash_held, payouts)
         SELECT tenant_id, currency, dimension, day, member, sum(amount), count(*), sum(fee),
             CASE dimension WHEN 'total' THEN sum(amount - amount / 10) ELSE 0 END,
@@ -93,7 +94,8 @@ FILL_REPORTING = {
         WHERE $1 > 0 GROUP BY 1, 2, 3, 4, 5
     """,
     "payee_balances": """
-        TRUNCATE payee_balances; INSERT INTO payee_balances (tenant_id, currency, payee_id, earned, cash_held, disbursed)
+        TRUNCATE payee_balances;
+        INSERT INTO payee_balances (tenant_id, currency, payee_id, earned, cash_held, disbursed)
         SELECT tenant_id, currency, payee_id, sum(amount), 0, 0 FROM earnings WHERE $1 > 0 GROUP BY 1, 2, 3
     """,
     "tenants": f"""
