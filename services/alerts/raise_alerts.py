@@ -43,7 +43,7 @@ FROM unnest($1::text[], $2::uuid[]) AS fired (tenant_id, rule_id)
 JOIN alert_rules USING (tenant_id, rule_id) CROSS JOIN unnest(alert_rules.recipients) AS recipient
 ORDER BY tenant_id, rule_id, recipient
 ON CONFLICT (tenant_id, rule_id, recipient) DO UPDATE
-SET waiting_since = coalesce(mail_queues.waiting_since, excluded.waiting_since)
+SET waiting_since = least(mail_queues.waiting_since, excluded.waiting_since)
 """
 # Alerts that know no fleet and events that name one write the same row: of two batches at once the second waits for the
 # first and then sees what it did, so both orders end the same.

@@ -3,7 +3,7 @@
 from deploy.operations.check.comparisons import Comparison, Side
 
 PAYMENTS_TOLD = """
-SELECT DISTINCT ON (key) (d.paid_at AT TIME ZONE 'UTC')::date::text AS bucket, key, jsonb_build_object(
+SELECT DISTINCT ON (key) left(key, 6) AS bucket, key, jsonb_build_object(
            'rank', rank, 'event_id', event_id, 'status', status, 'request_id', d.request_id,
            'transaction_id', d.transaction_id, 'client_id', d.client_id, 'amount', d.amount,
            'applied', coalesce(d.applied, 0), 'fee', coalesce(d.fee, 0), 'currency', d.currency, 'method', d.method,
@@ -20,7 +20,7 @@ WHERE tenant_id = $1 AND topic = 'payments'
 ORDER BY key, rank DESC, event_id DESC
 """
 PAYMENT_FACTS = """
-SELECT (at AT TIME ZONE 'UTC')::date::text AS bucket, payment_id AS key, jsonb_build_object(
+SELECT left(payment_id, 6) AS bucket, payment_id AS key, jsonb_build_object(
            'rank', rank, 'event_id', event_id, 'status', status, 'request_id', request_id,
            'transaction_id', transaction_id, 'client_id', client_id, 'amount', amount, 'applied', applied, 'fee', fee,
            'currency', currency, 'method', method, 'at', at, 'fleet_id', fleet_id, 'route_id', route_id,

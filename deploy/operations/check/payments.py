@@ -70,7 +70,8 @@ LEFT JOIN LATERAL json_to_record(t.data) AS d (
                'paid_at', p.paid_at, 'client_id', p.client_id, 'fleet_id', p.fleet_id, 'route_id', p.route_id,
                'vehicle_id', p.vehicle_id, 'platform', p.platform, 'payees', p.payees,
                'applied', p.applied, 'fee', CASE WHEN is_paid THEN p.fee END,
-               'flags', to_jsonb(p.flags), 'failure_code', p.failure_code, 'recorded_at', p.recorded_at,
+               'flags', to_jsonb(p.flags),
+               'failure_code', CASE WHEN p.status = 'failed' THEN p.failure_code END, 'recorded_at', p.recorded_at,
                'updated_at', p.updated_at = t.created_at OR (may_be_named AND p.updated_at > t.created_at)) AS has,
            jsonb_build_object(
                'status', CASE t.type WHEN 'payment-pending' THEN 'pending' WHEN 'payment-failed' THEN 'failed'

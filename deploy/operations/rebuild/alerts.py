@@ -25,7 +25,7 @@ from deploy.operations.rule_history import RuleHistory, rule_history
 from services.alerts.models import Alert, Kind
 from services.alerts.raise_alerts import MEET, NAME_FLEETS
 from services.alerts.worker import EVENTS
-from shared.db import CALL_LIMIT_S, Connection, bind_tenants
+from shared.db import CALL_LIMIT_S, PLANS, Connection, bind_tenants
 from shared.events import Received
 from shared.events.payments import PaymentMatched
 from shared.events.tenants import TenantConfigured
@@ -64,7 +64,7 @@ async def rebuild_alerts(*, dry_run: bool, say: Callable[[str], None]) -> Rebuil
 
 @asynccontextmanager
 async def _auditor() -> AsyncIterator[Connection]:
-    conn = await asyncpg.connect(database_access("alerts").auditor, timeout=CALL_LIMIT_S)
+    conn = await asyncpg.connect(database_access("alerts").auditor, timeout=CALL_LIMIT_S, server_settings=PLANS)
     try:
         yield conn
     finally:

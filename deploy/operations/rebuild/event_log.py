@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import asyncpg
 
+from deploy.errors import StackError
 from deploy.operations.access import database_access
 from deploy.operations.republish_events import LOGS
 from shared.db import CALL_LIMIT_S, PLANS, Connection
@@ -59,8 +60,10 @@ class EventLog:
     def _decoded(self, row: asyncpg.Record) -> Received | None:
         try:
             return self.decoder.decode_value(row["event"].encode())
-        except Undecodable:  # nobody could apply it
-            return None
+        except Undecodable as error:
+            raise StackError(
+                f"this version cannot read event {row['id']} of a log ({error}): nothing was changed"
+            ) from None
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import asyncpg
 from deploy.errors import StackError
 from deploy.operations.access import database_access
 from deploy.operations.rebuild.differences import ComparedTable
-from shared.db import CALL_LIMIT_S, Connection, Database
+from shared.db import CALL_LIMIT_S, PLANS, Connection, Database
 from shared.migrations import upgrade
 
 SCHEMA = "rebuild"
@@ -19,6 +19,7 @@ TRIES = 40
 WAIT_FOR_WRITERS = "2s"
 # Less than deadlock_timeout: readers are never the ones who are sent away.
 WAIT_FOR_READERS = "500ms"
+WAIT_FOR_AUTOVACUUM = "10s"
 PAUSE_S = 0.25
 
 TAKE_LOCK = "SELECT pg_try_advisory_lock($1)"
@@ -31,6 +32,10 @@ SELECT format('LOCK TABLE %s IN EXCLUSIVE MODE', string_agg(format('public.%I', 
 """
 STOP_READERS = """
 SELECT format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', string_agg(format('public.%I', t), ', ')) FROM unnest($1::text[]) AS t
+"""
+# Their autovacuum gives way to a lock that waits for longer than deadlock_timeout.
+CLAIM_NEW = """
+SELECT format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', string_agg(format('rebuild.%I', t), ', ')) FROM unnest($1::text[]) AS t
 """
 RETIRE = "SELECT format('ALTER TABLE public.%I SET SCHEMA retired', $1::text)"
 INSTALL = "SELECT format('ALTER TABLE rebuild.%I SET SCHEMA public', $1::text)"
@@ -87,6 +92,8 @@ class Shadow:
 
     async def swap(self) -> None:
         """Put the tables in the place of the live ones, in the owner's transaction. Raises StackError."""
+        await self.owner.execute(f"SET LOCAL lock_timeout = '{WAIT_FOR_AUTOVACUUM}'")
+        await self.owner.execute(await self.owner.fetchval(CLAIM_NEW, self.names))
         for _ in range(TRIES):
             try:
                 async with self.owner.transaction():  # a savepoint: giving up lets the readers go on
@@ -101,7 +108,6 @@ class Shadow:
         for name in self.names:
             await self.owner.execute(await self.owner.fetchval(RETIRE, name))
             await self.owner.execute(await self.owner.fetchval(INSTALL, name))
-        await self.owner.execute(DROP)
 
 
 @asynccontextmanager
@@ -114,7 +120,7 @@ async def shadow(service: str, tables: Sequence[ComparedTable]) -> AsyncIterator
     owner = await asyncpg.connect(
         access.owner,
         timeout=CALL_LIMIT_S,
-        server_settings={"application_name": "takings rebuild", "TimeZone": "UTC", "jit": "off"},
+        server_settings={"application_name": "takings rebuild", "TimeZone": "UTC", **PLANS},
     )
     db = Database(_in_schema(access.app, "search_path"), "takings rebuild", size=2)
     try:
@@ -132,13 +138,27 @@ async def shadow(service: str, tables: Sequence[ComparedTable]) -> AsyncIterator
 
 @asynccontextmanager
 async def _dropped_afterwards(owner: Connection, db: Database) -> AsyncIterator[None]:
-    await owner.execute(DROP)
+    await _drop(owner)
     try:
         yield
     finally:
         await db.close()
-        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):  # else the next run drops it
-            await owner.execute(DROP)
+        with suppress(StackError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):  # else the next run drops it
+            await _drop(owner)
+
+
+async def _drop(owner: Connection) -> None:
+    """Drop what a rebuild leaves. What refers to a live table is dropped under a lock of that table: never wait long for it."""
+    for _ in range(TRIES):
+        try:
+            async with owner.transaction():
+                await owner.execute(f"SET LOCAL lock_timeout = '{WAIT_FOR_READERS}'")
+                await owner.execute(DROP)
+        except asyncpg.LockNotAvailableError:
+            await asyncio.sleep(PAUSE_S)
+        else:
+            return
+    raise StackError("the tables of an earlier rebuild cannot be dropped while others are being read: try again later")
 
 
 async def analyze(shadow: Shadow) -> None:
