@@ -1,7 +1,7 @@
 """The one consumer policy. Nothing is lost, nothing blocks, what cannot be applied is set aside."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -22,7 +22,8 @@ from shared.publisher import DEAD_LETTER_SUFFIX, RECORD_LIMIT_BYTES, Message, Pu
 
 log = logger(__name__)
 
-BATCH_LIMIT = 500
+BATCH_LIMIT = 1_000
+LANES = 2
 # The broker waits a moment for a batch worth its transaction; events are late by this at most.
 FETCH_MIN_BYTES = 128 * 1024
 FETCH_MAX_WAIT_MS = 100
@@ -121,7 +122,18 @@ class Consumer:
         await self.handle(raw if isinstance(raw, tuple) else (raw,))
 
     async def handle(self, records: Sequence[ConsumerRecord]) -> None:
-        """Give every record its effect, or set it aside with a reason; returns when both are safe."""
+        """Give every record its effect, or set it aside with a reason; returns when both are safe.
+
+        Partitions go in two lanes: one lane works out its part while the other one's is being written.
+        """
+        lanes: defaultdict[int, list[ConsumerRecord]] = defaultdict(list)
+        for record in records:
+            lanes[record.partition % LANES].append(record)
+        async with asyncio.TaskGroup() as group:
+            for lane in lanes.values():
+                group.create_task(self._handle_lane(lane))
+
+    async def _handle_lane(self, records: Sequence[ConsumerRecord]) -> None:
         dead: list[tuple[ConsumerRecord, str]] = []
         live: list[tuple[ConsumerRecord, Received]] = []
         for record in records:

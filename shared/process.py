@@ -37,7 +37,6 @@ HEALTHY_AFTER_S = 30.0
 STOP_LIMIT_S = 3.0
 OBSERVE_EVERY_S = 2.0
 FORGET_EVERY_S = 600.0
-READERS = 2  # of a process: one works out its batch while the other one's is being written
 GARBAGE_AT = 100_000  # more objects than any batch holds at once: a count that high is cycles, not work under way
 
 
@@ -188,18 +187,15 @@ def consumers(
 ) -> dict[str, Task]:
     """Consume `events` from their topics with `apply`, and keep the copy of the tenants that they wait for."""
     copy = TenantCopy(service.db, wait_s=settings.tenant_wait_s)
-    readers = [
-        Consumer(
-            settings.kafka_bootstrap,
-            topics=sorted({event.TOPIC for event in events}),
-            group_id=service.name,
-            decoder=Decoder(events, known=ALL_EVENTS),
-            apply=apply,
-            tenants=copy,
-            publisher=service.publisher,
-        )
-        for _ in range(READERS)
-    ]
+    own = Consumer(
+        settings.kafka_bootstrap,
+        topics=sorted({event.TOPIC for event in events}),
+        group_id=service.name,
+        decoder=Decoder(events, known=ALL_EVENTS),
+        apply=apply,
+        tenants=copy,
+        publisher=service.publisher,
+    )
     tenants = Consumer(
         settings.kafka_bootstrap,
         topics=[TenantConfigured.TOPIC],
@@ -209,5 +205,4 @@ def consumers(
         tenants=AnyTenant(),
         publisher=service.publisher,
     )
-    tasks: dict[str, Task] = {f"consume-events-{number}": reader.run for number, reader in enumerate(readers, start=1)}
-    return tasks | {"consume-tenants": tenants.run}
+    return {"consume-events": own.run, "consume-tenants": tenants.run}

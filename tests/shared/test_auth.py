@@ -312,7 +312,9 @@ async def test_over_http_a_bad_token_is_401_and_a_wrong_role_403(run):
 @pytest.fixture
 def whole(issuer):
     """Everything that payments reads from its environment."""
-    urls = ServiceUrls("none", "postgresql://app:hush@h/d", "postgresql://s:hush@h/d", "postgresql://o:hush@h/d", "")
+    urls = ServiceUrls(
+        "none", "postgresql://app:hush@h/d", "postgresql://s:hush@h/d", "postgresql://o:hush@h/d", "", ""
+    )
     values = {**environment("payments", urls, issuer), "http_port": "1"}
     return {f"PAYMENTS_{name.upper()}": value for name, value in values.items()}
 

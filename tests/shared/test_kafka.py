@@ -9,12 +9,13 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from aiokafka import ConsumerRecord
 
 from shared.db import Database
 from shared.events import Decoder, Received
 from shared.events.catalogue import ALL_EVENTS
 from shared.events.tenants import TenantConfigured
-from shared.kafka import Consumer
+from shared.kafka import BATCH_LIMIT, Consumer
 from shared.publisher import RECORD_LIMIT_BYTES, Publisher, ensure_topics
 from shared.tenants import AnyTenant, TenantCopy
 from tests.conftest import until
@@ -104,6 +105,26 @@ async def stream(kafka):
     return made
 
 
+async def test_two_lanes_of_partitions_are_worked_on_at_the_same_time(stream):
+    both, applied = asyncio.Barrier(2), []
+
+    async def apply(events):
+        async with asyncio.timeout(10):
+            await both.wait()  # passed only by two calls at once
+        applied.extend(event.data.n for event in events)
+
+    consumer = Consumer(
+        stream.bootstrap, topics=[stream.topic], group_id=stream.group, decoder=Decoder([stream.ping]), apply=apply,
+        tenants=stream.tenants, publisher=Publisher(stream.bootstrap),
+    )  # fmt: skip
+    records = [
+        ConsumerRecord(stream.topic, partition, 0, 0, 0, b"k", wire(stream.ping(n=partition)), None, 1, 1, ())
+        for partition in range(2)
+    ]
+    await consumer.handle(records)
+    assert sorted(applied) == [0, 1]
+
+
 async def test_what_is_sent_is_applied_in_order_per_key_and_committed(stream):
     async with producing(stream.bootstrap) as producer:
         for n in range(1_500):
@@ -115,7 +136,7 @@ async def test_what_is_sent_is_applied_in_order_per_key_and_committed(stream):
     for n in stream.applied:
         by_key[n % 5].append(n)
     assert by_key == {i: list(range(i, 1_500, 5)) for i in range(5)}
-    assert max(len(call) for call in stream.calls) <= 500
+    assert max(len(call) for call in stream.calls) <= BATCH_LIMIT
     assert await stream.dead() == []
 
 
