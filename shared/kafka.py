@@ -22,7 +22,7 @@ from shared.publisher import DEAD_LETTER_SUFFIX, RECORD_LIMIT_BYTES, Message, Pu
 
 log = logger(__name__)
 
-BATCH_LIMIT = 1_000
+BATCH_LIMIT = 500
 LANES = 2
 # The broker waits a moment for a batch worth its transaction; events are late by this at most.
 FETCH_MIN_BYTES = 128 * 1024
@@ -81,7 +81,7 @@ class Consumer:
             batch=True,
             group_id=group_id,
             auto_offset_reset="earliest",
-            max_records=BATCH_LIMIT,
+            max_records=LANES * BATCH_LIMIT,
             fetch_min_bytes=FETCH_MIN_BYTES,
             fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
             session_timeout_ms=SESSION_LIMIT_MS,
@@ -134,6 +134,10 @@ class Consumer:
                 group.create_task(self._handle_lane(lane))
 
     async def _handle_lane(self, records: Sequence[ConsumerRecord]) -> None:
+        for start in range(0, len(records), BATCH_LIMIT):
+            await self._handle_batch(records[start : start + BATCH_LIMIT])
+
+    async def _handle_batch(self, records: Sequence[ConsumerRecord]) -> None:
         dead: list[tuple[ConsumerRecord, str]] = []
         live: list[tuple[ConsumerRecord, Received]] = []
         for record in records:

@@ -15,7 +15,7 @@ from shared.db import Database
 from shared.events import Decoder, Received
 from shared.events.catalogue import ALL_EVENTS
 from shared.events.tenants import TenantConfigured
-from shared.kafka import BATCH_LIMIT, Consumer
+from shared.kafka import Consumer
 from shared.publisher import RECORD_LIMIT_BYTES, Publisher, ensure_topics
 from shared.tenants import AnyTenant, TenantCopy
 from tests.conftest import until
@@ -136,7 +136,7 @@ async def test_what_is_sent_is_applied_in_order_per_key_and_committed(stream):
     for n in stream.applied:
         by_key[n % 5].append(n)
     assert by_key == {i: list(range(i, 1_500, 5)) for i in range(5)}
-    assert max(len(call) for call in stream.calls) <= BATCH_LIMIT
+    assert max(len(call) for call in stream.calls) <= 500
     assert await stream.dead() == []
 
 
