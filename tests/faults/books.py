@@ -50,16 +50,18 @@ async def rows(servers: Servers, service: str, query: str, *arguments: Any) -> l
 
 async def drained(servers: Servers, *, within_s: float = 60) -> None:
     """Wait until everything is published and every event of both topics is applied and committed."""
+    bootstrap = servers.broker.bootstrap
 
+    # In the order of cause and effect: what payouts has yet to read of `payments`, it has yet to write to its own topic.
     async def empty() -> bool:
-        for service in ("payments", "payouts"):
-            if (await rows(servers, service, UNPUBLISHED))[0][0]:
+        ends: dict[str, int] = {}
+        for topic in ("payments", "payouts"):
+            if (await rows(servers, topic, UNPUBLISHED))[0][0]:
                 return False
-        bootstrap = servers.broker.bootstrap
-        ends = {topic: await end_offsets(bootstrap, topic) for topic in ("payments", "payouts")}
-        for group, topics in READ_BY.items():
-            if await committed(bootstrap, group) < sum(ends[topic] for topic in topics):
-                return False
+            ends[topic] = await end_offsets(bootstrap, topic)
+            for group, topics in READ_BY.items():
+                if topics[-1] == topic and await committed(bootstrap, group) < sum(ends[read] for read in topics):
+                    return False
         return True
 
     await until(empty, within_s=within_s)
