@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import msgspec
-
-from shared.db import Connection
+from shared.db import Connection, as_rows
 from shared.ids import new_id
 
 RECORD = """
 INSERT INTO audit (tenant_id, audit_id, at, actor, request_id, action, subject, before, after)
-SELECT $1, audit_id, $3, $4, $5, $6, subject, before, after
-FROM unnest($2::uuid[], $7::text[], $8::jsonb[], $9::jsonb[]) AS row (audit_id, subject, before, after)
+SELECT $1, audit_id, $2, $3, $4, $5, subject, before, after
+FROM json_to_recordset($6) AS row (audit_id uuid, subject text, before jsonb, after jsonb)
 """
 
 
@@ -38,19 +36,5 @@ async def record(
 ) -> None:
     """Write one row per change. No personal data goes into `before` and `after`."""
     if changes:
-        await conn.execute(
-            RECORD,
-            tenant_id,
-            [new_id() for _ in changes],
-            now,
-            actor.subject,
-            actor.request_id,
-            action,
-            [change.subject for change in changes],
-            [_json(change.before) for change in changes],
-            [_json(change.after) for change in changes],
-        )
-
-
-def _json(value: Any) -> str | None:
-    return None if value is None else msgspec.json.encode(value).decode()
+        rows = [{"audit_id": new_id(), **change._asdict()} for change in changes]
+        await conn.execute(RECORD, tenant_id, now, actor.subject, actor.request_id, action, as_rows(rows))

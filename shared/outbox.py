@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
+import msgspec
 
 from shared import telemetry
-from shared.db import CALL_LIMIT_S, LIMITS, PLANS, TRANSIENT, Connection
+from shared.db import CALL_LIMIT_S, LIMITS, PLANS, TRANSIENT, Connection, as_rows
 from shared.events import Event, encode
 from shared.ids import new_id
 from shared.log import logger
@@ -34,8 +35,8 @@ FAILURE_PAUSE_S = 0.5
 
 ADD = """
 INSERT INTO outbox (tenant_id, event_id, topic, key, event, created_at)
-SELECT tenant_id, event_id, topic, key, event, $6
-FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::json[])
+SELECT tenant_id, event_id, topic, key, event, $2
+FROM ROWS FROM (json_to_recordset($1) AS (tenant_id text, event_id uuid, topic text, key text, event json))
      WITH ORDINALITY AS row (tenant_id, event_id, topic, key, event, position)
 ORDER BY position
 """
@@ -73,21 +74,17 @@ async def add(conn: Connection, service: str, outgoing: Sequence[Outgoing], *, n
         raise NoTransaction("outbox.add needs the transaction of the effect")
     if not outgoing:
         return
-    ids = [new_id() for _ in outgoing]
     trace = telemetry.traceparent()
-    texts = [
-        encode(o.event, event_id=i, service=service, subject=o.key, time=now, tenant_id=o.tenant_id, traceparent=trace)
-        for i, o in zip(ids, outgoing, strict=True)
-    ]
-    await conn.execute(
-        ADD,
-        [o.tenant_id for o in outgoing],
-        ids,
-        [o.event.TOPIC for o in outgoing],
-        [o.key for o in outgoing],
-        texts,
-        now,
+    await conn.execute(ADD, as_rows([_row(service, one, now, trace) for one in outgoing]), now)
+
+
+def _row(service: str, outgoing: Outgoing, now: datetime, trace: str | None) -> dict[str, Any]:
+    tenant_id, key, event = outgoing
+    event_id = new_id()
+    text = encode(
+        event, event_id=event_id, service=service, subject=key, time=now, tenant_id=tenant_id, traceparent=trace
     )
+    return {"tenant_id": tenant_id, "event_id": event_id, "topic": event.TOPIC, "key": key, "event": msgspec.Raw(text)}
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from services.alerts.match_rules import match
 from services.alerts.models import Alert, Kind, Rule
 from services.alerts.rule_rows import terms_of
 from shared import inbox
-from shared.db import Connection, columns
+from shared.db import Connection, as_rows
 from shared.events import Received
 from shared.events.payments import PaymentMatched
 
@@ -21,9 +21,10 @@ WHERE tenant_id = ANY ($1) AND enabled ORDER BY tenant_id, rule_id FOR SHARE
 """
 RAISE = """
 INSERT INTO alerts (tenant_id, alert_id, rule_id, kind, subject, fleet_id, summary, raised_at)
-SELECT tenant_id, alert_id, rule_id, kind, subject, fleet_id, summary, $8
-FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[])
-    AS new (tenant_id, alert_id, rule_id, kind, subject, fleet_id, summary)
+SELECT tenant_id, alert_id, rule_id, kind, subject, fleet_id, summary, $2
+FROM json_to_recordset($1) AS new (
+    tenant_id text, alert_id uuid, rule_id uuid, kind text, subject text, fleet_id text, summary text
+)
 ORDER BY tenant_id, rule_id, subject
 ON CONFLICT (tenant_id, rule_id, subject) DO NOTHING
 RETURNING tenant_id, alert_id
@@ -106,7 +107,7 @@ async def _fleets(conn: Connection, fresh: list[Received], fired: list[Alert]) -
 
 
 async def _store(conn: Connection, fired: list[Alert], *, now: datetime) -> list[Alert]:
-    rows = await conn.fetch(RAISE, *columns(fired, Alert), now)
+    rows = await conn.fetch(RAISE, as_rows(fired), now)
     stored = {(row["tenant_id"], row["alert_id"]) for row in rows}
     return [alert for alert in fired if (alert.tenant_id, alert.alert_id) in stored]
 

@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 
 from services.payments.models import Payment, PaymentStatus, Request
-from shared.db import ConcurrentWrite, Connection, columns
+from shared.db import ConcurrentWrite, Connection, as_rows
 from shared.events.payments import (
     PaymentCompleted,
     PaymentEvent,
@@ -40,9 +40,8 @@ ON CONFLICT (tenant_id, request_id) DO NOTHING
 RETURNING request_id
 """
 UPDATE_REQUESTS = """
-UPDATE requests AS r SET status = u.status, flags = string_to_array(u.flags, ','), paid = u.paid, updated_at = $6
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
-     AS u (tenant_id, request_id, status, flags, paid)
+UPDATE requests AS r SET status = u.status, flags = u.flags, paid = u.paid, updated_at = $2
+FROM json_to_recordset($1) AS u (tenant_id text, request_id text, status text, flags text[], paid bigint)
 WHERE r.tenant_id = u.tenant_id AND r.request_id = u.request_id
 """
 PAYMENT_COLUMNS = """
@@ -73,23 +72,24 @@ JOIN unnest($1::text[], $2::text[], $3::text[]) AS wanted (tenant_id, account_id
      USING (tenant_id, account_id, transaction_id)
 WHERE p.request_id IS NOT NULL
 """
-# Flags travel as comma-separated texts: an array of arrays cannot be unnested row by row.
+_COLUMNS = """
+tenant_id, payment_id, account_id, transaction_id, request_id, status, amount, currency, method, paid_at, recorded_at,
+updated_at, flags, applied, fee, reference, payer_name, payer_phone, failure_code, failure_text, client_id, fleet_id,
+route_id, vehicle_id, platform, payees
+"""
 _GIVEN = """
-unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::text[],
-       $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::text[], $14::bigint[], $15::bigint[], $16::text[],
-       $17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[], $24::text[],
-       $25::text[], $26::jsonb[])
-AS u (tenant_id, payment_id, account_id, transaction_id, request_id, status, amount, currency, method,
-      paid_at, recorded_at, updated_at, flags, applied, fee, reference, payer_name, payer_phone,
-      failure_code, failure_text, client_id, fleet_id, route_id, vehicle_id, platform, payees)
+json_to_recordset($1) AS u (
+    tenant_id text, payment_id uuid, account_id text, transaction_id text, request_id text, status text, amount bigint,
+    currency text, method text, paid_at timestamptz, recorded_at timestamptz, updated_at timestamptz, flags text[],
+    applied bigint, fee bigint, reference text, payer_name text, payer_phone text, failure_code text, failure_text text,
+    client_id text, fleet_id text, route_id text, vehicle_id text, platform text, payees text
+)
 """
 INSERT_PAYMENTS = f"""
-INSERT INTO payments (tenant_id, payment_id, account_id, transaction_id, request_id, status, amount, currency, method,
-                      paid_at, recorded_at, updated_at, flags, applied, fee, reference, payer_name, payer_phone,
-                      failure_code, failure_text, client_id, fleet_id, route_id, vehicle_id, platform, payees)
-SELECT tenant_id, payment_id, account_id, transaction_id, request_id, status, amount, currency, method,
-       paid_at, recorded_at, updated_at, string_to_array(flags, ','), applied, fee, reference, payer_name, payer_phone,
-       failure_code, failure_text, client_id, fleet_id, route_id, vehicle_id, platform, payees
+INSERT INTO payments ({_COLUMNS})
+SELECT tenant_id, payment_id, account_id, transaction_id, request_id, status, amount, currency, method, paid_at,
+       recorded_at, updated_at, flags, applied, fee, reference, payer_name, payer_phone, failure_code, failure_text,
+       client_id, fleet_id, route_id, vehicle_id, platform, payees::jsonb
 FROM {_GIVEN}
 ORDER BY tenant_id, account_id, transaction_id
 ON CONFLICT (tenant_id, account_id, transaction_id) DO NOTHING
@@ -98,10 +98,10 @@ RETURNING payment_id
 UPDATE_PAYMENTS = f"""
 UPDATE payments AS p
 SET request_id = u.request_id, status = u.status, amount = u.amount, currency = u.currency, method = u.method,
-    paid_at = u.paid_at, updated_at = u.updated_at, flags = string_to_array(u.flags, ','), applied = u.applied,
-    fee = u.fee, payer_name = u.payer_name, payer_phone = u.payer_phone, failure_code = u.failure_code,
+    paid_at = u.paid_at, updated_at = u.updated_at, flags = u.flags, applied = u.applied, fee = u.fee,
+    payer_name = u.payer_name, payer_phone = u.payer_phone, failure_code = u.failure_code,
     failure_text = u.failure_text, client_id = u.client_id, fleet_id = u.fleet_id, route_id = u.route_id,
-    vehicle_id = u.vehicle_id, platform = u.platform, payees = u.payees
+    vehicle_id = u.vehicle_id, platform = u.platform, payees = u.payees::jsonb
 FROM {_GIVEN}
 WHERE p.tenant_id = u.tenant_id AND p.payment_id = u.payment_id
 """  # noqa: S608 - a constant's columns
@@ -134,15 +134,7 @@ async def await_requests(conn: Connection, keys: Iterable[Key], *, now: datetime
 async def update_requests(conn: Connection, requests: Sequence[Request], *, now: datetime) -> None:
     """Write what `settle` has changed."""
     if requests:
-        await conn.execute(
-            UPDATE_REQUESTS,
-            [r.tenant_id for r in requests],
-            [r.request_id for r in requests],
-            [r.status for r in requests],
-            [",".join(r.flags) for r in requests],
-            [r.paid for r in requests],
-            now,
-        )
+        await conn.execute(UPDATE_REQUESTS, as_rows(requests), now)
 
 
 async def named_requests(conn: Connection, keys: Iterable[TransactionKey]) -> dict[TransactionKey, str]:
@@ -170,7 +162,7 @@ async def lock_unmatched(conn: Connection, keys: Sequence[Key]) -> list[Payment]
 async def insert_payments(conn: Connection, payments: Sequence[Payment]) -> None:
     """Add new payments. Raises ConcurrentWrite when another transaction has just added one of them."""
     if payments:
-        rows = await conn.fetch(INSERT_PAYMENTS, *_given(payments))
+        rows = await conn.fetch(INSERT_PAYMENTS, as_rows(payments))
         if len(rows) < len(payments):
             raise ConcurrentWrite("a payment was recorded just now")
 
@@ -178,7 +170,7 @@ async def insert_payments(conn: Connection, payments: Sequence[Payment]) -> None
 async def update_payments(conn: Connection, payments: Sequence[Payment]) -> None:
     """Write payments that were locked before."""
     if payments:
-        await conn.execute(UPDATE_PAYMENTS, *_given(payments))
+        await conn.execute(UPDATE_PAYMENTS, as_rows(payments))
 
 
 def event(payment: Payment, *, matched: bool = False) -> Outgoing:
@@ -199,9 +191,3 @@ def event(payment: Payment, *, matched: bool = False) -> Outgoing:
 
 def _payment(row: asyncpg.Record) -> Payment:
     return Payment(*row)
-
-
-def _given(payments: Sequence[Payment]) -> list[list[object]]:
-    given = columns(payments, Payment)
-    given[12] = [",".join(payment.flags) for payment in payments]
-    return given

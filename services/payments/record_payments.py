@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import datetime
 from typing import Literal, NamedTuple
+from uuid import UUID
 
 from services.payments.books import (
     Key,
@@ -16,18 +17,22 @@ from services.payments.books import (
     update_payments,
     update_requests,
 )
-from services.payments.models import Payment, PaymentStatus, Receipt, Request, RequestStatus
+from services.payments.models import Callback, Payment, PaymentStatus, Receipt, Request, RequestStatus
 from services.payments.settlement import describe, refuse_misfit, settle, takes_effect
 from shared import audit, outbox
-from shared.db import ConcurrentWrite, Connection
+from shared.db import ConcurrentWrite, Connection, as_rows
 from shared.errors import Conflict, DomainError
 from shared.ids import new_id
 
 STORE_CALLBACKS = """
 INSERT INTO callbacks (tenant_id, callback_id, account_id, webhook_id, body, received_at, payment_id, handled_at)
-SELECT tenant_id, callback_id, account_id, webhook_id, body, received_at, payment_id, $8
-FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::timestamptz[], $7::uuid[])
-     AS c (tenant_id, callback_id, account_id, webhook_id, body, received_at, payment_id)
+SELECT tenant_id, callback_id, account_id, webhook_id, body, received_at, payment_id, $3
+FROM ROWS FROM (
+    json_to_recordset($1) AS (
+        tenant_id text, callback_id uuid, account_id text, webhook_id text, received_at timestamptz, payment_id uuid
+    ),
+    unnest($2::bytea[])
+) AS c (tenant_id, callback_id, account_id, webhook_id, received_at, payment_id, body)
 """
 HANDLE_CALLBACKS = """
 UPDATE callbacks AS c SET payment_id = h.payment_id, handled_at = $4, attempts = attempts + 1, error = NULL
@@ -173,20 +178,22 @@ async def _keep_callbacks(
             if r.callback is not None and isinstance(x, Recorded)]  # fmt: skip
     new = [(r, c, payment_id) for r, c, payment_id in kept if not c.is_stored]
     if new:
-        await conn.execute(
-            STORE_CALLBACKS,
-            [r.tenant_id for r, _, _ in new],
-            [c.callback_id for _, c, _ in new],
-            [r.account_id for r, _, _ in new],
-            [c.webhook_id for _, c, _ in new],
-            [c.body for _, c, _ in new],
-            [c.received_at for _, c, _ in new],
-            [payment_id for _, _, payment_id in new],
-            now,
-        )
+        rows = [_row(receipt, callback, payment_id) for receipt, callback, payment_id in new]
+        await conn.execute(STORE_CALLBACKS, as_rows(rows), [callback.body for _, callback, _ in new], now)
     stored = [(r.tenant_id, c.callback_id, payment_id) for r, c, payment_id in kept if c.is_stored]
     if stored:
         await conn.execute(HANDLE_CALLBACKS, *map(list, zip(*stored, strict=True)), now)
+
+
+def _row(receipt: Receipt, callback: Callback, payment_id: UUID) -> dict[str, object]:
+    return {
+        "tenant_id": receipt.tenant_id,
+        "callback_id": callback.callback_id,
+        "account_id": receipt.account_id,
+        "webhook_id": callback.webhook_id,
+        "received_at": callback.received_at,
+        "payment_id": payment_id,
+    }
 
 
 async def _keep_audit(

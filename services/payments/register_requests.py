@@ -11,7 +11,7 @@ import msgspec
 from services.payments.books import event, lock_requests, lock_unmatched, update_payments, update_requests
 from services.payments.settlement import settle, status_of
 from shared import outbox
-from shared.db import ConcurrentWrite, Connection, columns
+from shared.db import ConcurrentWrite, Connection, as_rows
 from shared.errors import Conflict
 
 REGISTER = """
@@ -19,12 +19,16 @@ INSERT INTO requests (tenant_id, request_id, kind, amount, currency, occurred_at
                       fleet_id, route_id, vehicle_id, platform, payees, reference, content_hash, status, created_at,
                       updated_at)
 SELECT tenant_id, request_id, kind, amount, currency, occurred_at, client_id, client_name, client_phone,
-       fleet_id, route_id, vehicle_id, platform, payees, reference, content_hash, status, $18, $18
-FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::timestamptz[], $7::text[], $8::text[],
-            $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::jsonb[], $15::text[], $16::bytea[],
-            $17::text[])
-     AS r (tenant_id, request_id, kind, amount, currency, occurred_at, client_id, client_name, client_phone,
-           fleet_id, route_id, vehicle_id, platform, payees, reference, content_hash, status)
+       fleet_id, route_id, vehicle_id, platform, payees::jsonb, reference, content_hash, status, $4, $4
+FROM ROWS FROM (
+    json_to_recordset($1) AS (
+        tenant_id text, request_id text, kind text, amount bigint, currency text, occurred_at timestamptz, client_id text,
+        client_name text, client_phone text, fleet_id text, route_id text, vehicle_id text, platform text, payees text,
+        reference text
+    ),
+    unnest($2::bytea[], $3::text[])
+) AS r (tenant_id, request_id, kind, amount, currency, occurred_at, client_id, client_name, client_phone,
+        fleet_id, route_id, vehicle_id, platform, payees, reference, content_hash, status)
 ORDER BY tenant_id, request_id
 ON CONFLICT (tenant_id, request_id) DO UPDATE
 SET kind = excluded.kind, amount = excluded.amount, currency = excluded.currency, occurred_at = excluded.occurred_at,
@@ -86,9 +90,7 @@ async def register_requests(
         first.setdefault(request.request_id, request)
     hashes = {request_id: content_hash(request) for request_id, request in first.items()}
     new = list(first.values())
-    rows = await conn.fetch(
-        REGISTER, *columns(new, NewRequest), list(hashes.values()), [status_of(r.amount, 0) for r in new], now
-    )
+    rows = await conn.fetch(REGISTER, as_rows(new), list(hashes.values()), [status_of(r.amount, 0) for r in new], now)
     created = {row["request_id"] for row in rows}
     await _join_waiting_money(conn, [(tenant_id, row["request_id"]) for row in rows if row["was_awaited"]], now)
     there = {

@@ -8,7 +8,7 @@ from services.payouts.ledger import Earned, JournalKey, WalletKey, earn, open_jo
 from services.payouts.models import Earning, Entry, Plan
 from services.payouts.sharing import earnings_of, entries_of
 from shared import outbox
-from shared.db import Connection, columns
+from shared.db import Connection, as_rows
 from shared.events import Received
 from shared.events.payments import PaymentMatched
 from shared.events.payouts import EarningAccrued
@@ -23,11 +23,11 @@ ACCRUE = """
 INSERT INTO earnings (tenant_id, earning_id, payment_id, payee_id, fleet_id, currency, gross, commission, commission_bp,
                       net, cash_held, paid_at, available_at, accrued_at)
 SELECT tenant_id, earning_id, payment_id, payee_id, fleet_id, currency, gross, commission, commission_bp,
-       net, cash_held, paid_at, available_at, $14
-FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
-            $9::integer[], $10::bigint[], $11::bigint[], $12::timestamptz[], $13::timestamptz[])
-     AS e (tenant_id, earning_id, payment_id, payee_id, fleet_id, currency, gross, commission, commission_bp,
-           net, cash_held, paid_at, available_at)
+       net, cash_held, paid_at, available_at, $2
+FROM json_to_recordset($1) AS e (
+    tenant_id text, earning_id uuid, payment_id uuid, payee_id text, fleet_id text, currency text, gross bigint,
+    commission bigint, commission_bp integer, net bigint, cash_held bigint, paid_at timestamptz, available_at timestamptz
+)
 """
 
 
@@ -52,7 +52,7 @@ async def accrue_earnings(conn: Connection, events: Sequence[Received], *, now: 
         earnings += own
         entries += entries_of(event.tenant_id, event.data, own, journal_id=opened[key])
     if earnings:
-        await conn.execute(ACCRUE, *columns(earnings, Earning), now)
+        await conn.execute(ACCRUE, as_rows(earnings), now)
     await post(conn, entries)
     await earn(conn, _by_wallet(earnings))
     await outbox.add(conn, "payouts", [_accrued(earning) for earning in earnings], now=now)
@@ -78,15 +78,16 @@ async def _plans(conn: Connection, events: Iterable[Received]) -> dict[str, list
     return plans
 
 
-def _by_wallet(earnings: Sequence[Earning]) -> dict[WalletKey, Earned]:
+def _by_wallet(earnings: Sequence[Earning]) -> list[Earned]:
     sums: dict[WalletKey, Earned] = {}
     for e in earnings:
-        earned = sums.setdefault((e.tenant_id, e.payee_id, e.currency), Earned())
+        wallet = (e.tenant_id, e.payee_id, e.currency)
+        earned = sums.setdefault(wallet, Earned(*wallet))
         earned.balance += e.net - e.cash_held
         earned.earned += e.net
         earned.commission += e.commission
         earned.cash_held += e.cash_held
-    return sums
+    return list(sums.values())
 
 
 def _accrued(e: Earning) -> outbox.Outgoing:

@@ -1,13 +1,13 @@
 """The double-entry ledger: journals that sum to zero, and the wallets that are the sums of their entries."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from services.payouts.models import Account, Entry
-from shared.db import Connection
+from shared.db import Connection, as_rows
 from shared.ids import new_id
 
 # A journal's kind and source are claimed once: an event that comes again finds them taken and changes nothing.
@@ -21,15 +21,18 @@ RETURNING tenant_id, kind, source_id, journal_id
 """
 POST_ENTRIES = """
 INSERT INTO entries (tenant_id, journal_id, line, account, payee_id, currency, amount)
-SELECT tenant_id, journal_id, line, account, payee_id, currency, amount
-FROM unnest($1::text[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::bigint[])
-     AS e (tenant_id, journal_id, line, account, payee_id, currency, amount)
+SELECT tenant_id, journal_id, row_number() OVER (PARTITION BY tenant_id, journal_id ORDER BY place), account, payee_id,
+       currency, amount
+FROM ROWS FROM (
+    json_to_recordset($1) AS (tenant_id text, journal_id uuid, account text, payee_id text, currency text, amount bigint)
+) WITH ORDINALITY AS e (tenant_id, journal_id, account, payee_id, currency, amount, place)
 """
 EARN = """
 INSERT INTO wallets AS w (tenant_id, payee_id, currency, balance, earned, commission, cash_held)
 SELECT tenant_id, payee_id, currency, balance, earned, commission, cash_held
-FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
-     AS c (tenant_id, payee_id, currency, balance, earned, commission, cash_held)
+FROM json_to_recordset($1) AS e (
+    tenant_id text, payee_id text, currency text, balance bigint, earned bigint, commission bigint, cash_held bigint
+)
 ORDER BY tenant_id, payee_id, currency
 ON CONFLICT (tenant_id, payee_id, currency) DO UPDATE
 SET balance = w.balance + excluded.balance, earned = w.earned + excluded.earned,
@@ -55,6 +58,9 @@ WalletKey = tuple[str, str, str]  # tenant_id, payee_id, currency
 class Earned:
     """What earnings add to a wallet."""
 
+    tenant_id: str
+    payee_id: str
+    currency: str
     balance: int = 0
     earned: int = 0
     commission: int = 0
@@ -90,35 +96,13 @@ async def post(conn: Connection, entries: Sequence[Entry]) -> None:
     """Post whole journals, in one statement, which checks that they balance."""
     if not entries:
         return
-    lines: defaultdict[UUID, int] = defaultdict(int)
-    numbers = []
-    for entry in entries:
-        lines[entry.journal_id] += 1
-        numbers.append(lines[entry.journal_id])
-    await conn.execute(
-        POST_ENTRIES,
-        [e.tenant_id for e in entries],
-        [e.journal_id for e in entries],
-        numbers,
-        [e.account for e in entries],
-        [e.payee_id for e in entries],
-        [e.currency for e in entries],
-        [e.amount for e in entries],
-    )
+    await conn.execute(POST_ENTRIES, as_rows(entries))
 
 
-async def earn(conn: Connection, earned: Mapping[WalletKey, Earned]) -> None:
-    """Let wallets follow the entries of earnings."""
+async def earn(conn: Connection, earned: Sequence[Earned]) -> None:
+    """Let wallets follow the entries of earnings; one sum per wallet."""
     if earned:
-        sums = list(earned.values())
-        await conn.execute(
-            EARN,
-            *_unzipped(earned),
-            [s.balance for s in sums],
-            [s.earned for s in sums],
-            [s.commission for s in sums],
-            [s.cash_held for s in sums],
-        )
+        await conn.execute(EARN, as_rows(earned))
 
 
 async def move(

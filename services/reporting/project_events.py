@@ -13,7 +13,6 @@ from services.reporting.facts import (
     EARNING_ACCRUED,
     PAYMENT_STATES,
     PAYOUT_STATES,
-    EarningFact,
     PaymentFact,
     PayoutFact,
     earning_of,
@@ -21,7 +20,7 @@ from services.reporting.facts import (
     merge_payout,
 )
 from services.reporting.rollups import DaySums, Deltas, PayeeSums
-from shared.db import ConcurrentWrite, Connection, columns
+from shared.db import ConcurrentWrite, Connection, as_rows
 from shared.events import Received
 from shared.events.payments import Share
 from shared.tenants import zones
@@ -37,9 +36,11 @@ ORDER BY tenant_id, payment_id FOR UPDATE OF payments
 WRITE_PAYMENTS = """
 INSERT INTO payments (tenant_id, payment_id, rank, event_id, status, request_id, transaction_id, client_id, amount, applied,
     fee, currency, method, at, day, fleet_id, route_id, vehicle_id, platform, payees, flags)
-SELECT * FROM unnest($1::text[], $2::text[], $3::smallint[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[],
-    $9::bigint[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::timestamptz[], $15::date[], $16::text[],
-    $17::text[], $18::text[], $19::text[], $20::jsonb[], $21::jsonb[]) AS fact (tenant_id, payment_id)
+SELECT * FROM json_to_recordset($1) AS fact (
+    tenant_id text, payment_id text, rank smallint, event_id uuid, status text, request_id text, transaction_id text,
+    client_id text, amount bigint, applied bigint, fee bigint, currency text, method text, at timestamptz, day date,
+    fleet_id text, route_id text, vehicle_id text, platform text, payees jsonb, flags jsonb
+)
 ORDER BY tenant_id, payment_id
 ON CONFLICT (tenant_id, payment_id) DO UPDATE
 SET rank = excluded.rank, event_id = excluded.event_id, status = excluded.status, request_id = excluded.request_id,
@@ -52,8 +53,10 @@ RETURNING xmax = 0 AS is_new
 ADD_EARNINGS = """
 INSERT INTO earnings (tenant_id, earning_id, payment_id, payee_id, fleet_id, currency, gross, commission, amount, cash_held,
     at, day)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
-    $9::bigint[], $10::bigint[], $11::timestamptz[], $12::date[]) AS fact (tenant_id, earning_id)
+SELECT * FROM json_to_recordset($1) AS fact (
+    tenant_id text, earning_id text, payment_id text, payee_id text, fleet_id text, currency text, gross bigint,
+    commission bigint, amount bigint, cash_held bigint, at timestamptz, day date
+)
 ORDER BY tenant_id, earning_id
 ON CONFLICT (tenant_id, earning_id) DO NOTHING
 RETURNING tenant_id, earning_id
@@ -66,8 +69,10 @@ ORDER BY tenant_id, payout_id FOR UPDATE OF payouts
 WRITE_PAYOUTS = """
 INSERT INTO payouts (tenant_id, payout_id, rank, event_id, status, payee_id, amount, currency, at, disbursed_on, method,
     reference, reason)
-SELECT * FROM unnest($1::text[], $2::text[], $3::smallint[], $4::uuid[], $5::text[], $6::text[], $7::bigint[], $8::text[],
-    $9::timestamptz[], $10::date[], $11::text[], $12::text[], $13::text[]) AS fact (tenant_id, payout_id)
+SELECT * FROM json_to_recordset($1) AS fact (
+    tenant_id text, payout_id text, rank smallint, event_id uuid, status text, payee_id text, amount bigint, currency text,
+    at timestamptz, disbursed_on date, method text, reference text, reason text
+)
 ORDER BY tenant_id, payout_id
 ON CONFLICT (tenant_id, payout_id) DO UPDATE
 SET rank = excluded.rank, event_id = excluded.event_id, status = excluded.status, payee_id = excluded.payee_id,
@@ -78,8 +83,10 @@ RETURNING xmax = 0 AS is_new
 ADD_TO_DAYS = """
 INSERT INTO daily_rollups AS kept (tenant_id, currency, dimension, day, member, revenue, payments, fees, earnings, commission,
     cash_held, payouts)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::date[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[],
-    $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[]) AS delta (tenant_id, currency, dimension, day, member)
+SELECT * FROM json_to_recordset($1) AS delta (
+    tenant_id text, currency text, dimension text, day date, member text, revenue bigint, payments bigint, fees bigint,
+    earnings bigint, commission bigint, cash_held bigint, payouts bigint
+)
 ORDER BY tenant_id, currency, dimension, day, member
 ON CONFLICT (tenant_id, currency, dimension, day, member) DO UPDATE
 SET revenue = kept.revenue + excluded.revenue, payments = kept.payments + excluded.payments,
@@ -89,15 +96,16 @@ SET revenue = kept.revenue + excluded.revenue, payments = kept.payments + exclud
 """
 DROP_EMPTY_DAYS = """
 DELETE FROM daily_rollups AS kept
-USING unnest($1::text[], $2::text[], $3::text[], $4::date[], $5::text[]) AS delta (tenant_id, currency, dimension, day, member)
+USING json_to_recordset($1) AS delta (tenant_id text, currency text, dimension text, day date, member text)
 WHERE (kept.tenant_id, kept.currency, kept.dimension, kept.day, kept.member)
     = (delta.tenant_id, delta.currency, delta.dimension, delta.day, delta.member)
   AND (revenue, payments, fees, earnings, commission, cash_held, payouts, refunds, costs) = (0, 0, 0, 0, 0, 0, 0, 0, 0)
 """
 ADD_TO_PAYEES = """
 INSERT INTO payee_balances AS kept (tenant_id, currency, payee_id, earned, cash_held, disbursed)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[])
-    AS delta (tenant_id, currency, payee_id)
+SELECT * FROM json_to_recordset($1) AS delta (
+    tenant_id text, currency text, payee_id text, earned bigint, cash_held bigint, disbursed bigint
+)
 ORDER BY tenant_id, currency, payee_id
 ON CONFLICT (tenant_id, currency, payee_id) DO UPDATE
 SET earned = kept.earned + excluded.earned, cash_held = kept.cash_held + excluded.cash_held,
@@ -105,12 +113,17 @@ SET earned = kept.earned + excluded.earned, cash_held = kept.cash_held + exclude
 """
 DROP_EMPTY_PAYEES = """
 DELETE FROM payee_balances AS kept
-USING unnest($1::text[], $2::text[], $3::text[]) AS delta (tenant_id, currency, payee_id)
+USING json_to_recordset($1) AS delta (tenant_id text, currency text, payee_id text)
 WHERE (kept.tenant_id, kept.currency, kept.payee_id) = (delta.tenant_id, delta.currency, delta.payee_id)
   AND (earned, kept.cash_held, disbursed) = (0, 0, 0)
 """
 
-_encode = msgspec.json.Encoder().encode
+DAY_COLUMNS = (
+    "tenant_id", "currency", "dimension", "day", "member", "revenue", "payments", "fees", "earnings", "commission", "cash_held",
+    "payouts",
+)  # fmt: skip
+PAYEE_COLUMNS = ("tenant_id", "currency", "payee_id", "earned", "cash_held", "disbursed")
+
 _decode_shares = msgspec.json.Decoder(tuple[Share, ...]).decode
 _decode_flags = msgspec.json.Decoder(tuple[str, ...]).decode
 
@@ -128,8 +141,8 @@ async def project_events(conn: Connection, events: Sequence[Received]) -> None:
         await _project_earnings(conn, earnings, zone_of, deltas)
     if payouts := [event for event in events if event.type in PAYOUT_STATES]:
         await _project_payouts(conn, payouts, zone_of, deltas)
-    await _add(conn, deltas.days, ADD_TO_DAYS, DROP_EMPTY_DAYS)
-    await _add(conn, deltas.payees, ADD_TO_PAYEES, DROP_EMPTY_PAYEES)
+    await _add(conn, DAY_COLUMNS, deltas.days, ADD_TO_DAYS, DROP_EMPTY_DAYS)
+    await _add(conn, PAYEE_COLUMNS, deltas.payees, ADD_TO_PAYEES, DROP_EMPTY_PAYEES)
 
 
 async def _project_payments(conn: Connection, events: list[Received], zone_of: dict[str, Any], deltas: Deltas) -> None:
@@ -143,9 +156,7 @@ async def _project_payments(conn: Connection, events: list[Received], zone_of: d
     changed = [fact for key, fact in new.items() if fact is not old.get(key)]
     if not changed:
         return
-    arguments = columns(changed, PaymentFact)
-    arguments[-2:] = [[_encode(value).decode() for value in column] for column in arguments[-2:]]
-    written = await conn.fetch(WRITE_PAYMENTS, *arguments)
+    written = await conn.fetch(WRITE_PAYMENTS, as_rows(changed))
     _refuse_unseen(written, expected_new=len(new) - len(old))
     for fact in changed:
         deltas.add_payment(old.get((fact.tenant_id, fact.payment_id)), -1)
@@ -154,7 +165,7 @@ async def _project_payments(conn: Connection, events: list[Received], zone_of: d
 
 async def _project_earnings(conn: Connection, events: list[Received], zone_of: dict[str, Any], deltas: Deltas) -> None:
     facts = {(e.tenant_id, e.data.earning_id): earning_of(e, zone_of[e.tenant_id]) for e in events}
-    for row in await conn.fetch(ADD_EARNINGS, *columns(list(facts.values()), EarningFact)):
+    for row in await conn.fetch(ADD_EARNINGS, as_rows(list(facts.values()))):
         deltas.add_earning(facts[row["tenant_id"], row["earning_id"]])
 
 
@@ -169,7 +180,7 @@ async def _project_payouts(conn: Connection, events: list[Received], zone_of: di
     changed = [fact for key, fact in new.items() if fact is not old.get(key)]
     if not changed:
         return
-    written = await conn.fetch(WRITE_PAYOUTS, *columns(changed, PayoutFact))
+    written = await conn.fetch(WRITE_PAYOUTS, as_rows(changed))
     _refuse_unseen(written, expected_new=len(new) - len(old))
     for fact in changed:
         deltas.add_payout(old.get((fact.tenant_id, fact.payout_id)), -1)
@@ -186,12 +197,17 @@ def _refuse_unseen(written: list[asyncpg.Record], *, expected_new: int) -> None:
         raise ConcurrentWrite
 
 
-async def _add(conn: Connection, deltas: dict[Any, DaySums] | dict[Any, PayeeSums], add: str, drop_empty: str) -> None:
-    rows = [(*key, *values) for key, sums in deltas.items() if any(values := sums.values())]
-    if not rows:
+async def _add(
+    conn: Connection,
+    names: tuple[str, ...],
+    deltas: dict[Any, DaySums] | dict[Any, PayeeSums],
+    add: str,
+    drop_empty: str,
+) -> None:
+    changes = [(key, values) for key, sums in deltas.items() if any(values := sums.values())]
+    if not changes:
         return
-    arguments = [list(column) for column in zip(*rows, strict=True)]
-    await conn.execute(add, *arguments)
-    key_length = len(next(iter(deltas)))
-    if any(value < 0 for column in arguments[key_length:] for value in column):
-        await conn.execute(drop_empty, *arguments[:key_length])
+    rows = as_rows([dict(zip(names, (*key, *values), strict=True)) for key, values in changes])
+    await conn.execute(add, rows)
+    if any(value < 0 for _, values in changes for value in values):
+        await conn.execute(drop_empty, rows)
