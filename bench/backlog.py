@@ -3,13 +3,13 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import httpx
 
 from bench.options import Options
 from bench.place import TENANT, Place, Running
-from bench.processes import CpuSeconds, cpu_seconds, middle, resident_mb
+from bench.processes import cpu_seconds, middle, resident_mb
 from bench.result import Result, at_least
 from bench.trips import DRIVERS, FLEETS, ROUTES, VEHICLES, amount_of, batches, moment
 from shared.events import encode
@@ -60,27 +60,26 @@ def relay(place: Place, options: Options) -> list[Result]:
     return [at_least("relay", rates, 10_000, "events/s", cpu_us_per_event=middle(used))]
 
 
-@dataclass
-class Measured:
-    """The rounds of one consumer."""
+class Drained(NamedTuple):
+    """What one consumer did in one round."""
 
-    rates: list[float] = field(default_factory=list)
-    used: list[dict[str, int]] = field(default_factory=list)
-    resident_mb: float = 0.0
+    per_s: float
+    cpu_us: dict[str, int]
+    resident_mb: float
 
 
 def consumers(place: Place, options: Options) -> list[Result]:
     """Rows `payouts`, `reporting` and `alerts`: payments become earnings, both become reports, and rules look at them."""
     prepare(place)
-    found = measure(place, options.rounds)
+    rounds = [drain(place) for _ in range(options.rounds)]
     return [
         at_least(
             name,
-            found[name].rates,
+            [each[name].per_s for each in rounds],
             per_s,
             "events/s",
-            cpu_us_per_event=middle(found[name].used),
-            resident_mb=round(found[name].resident_mb),
+            cpu_us_per_event=middle([each[name].cpu_us for each in rounds]),
+            resident_mb=round(rounds[-1][name].resident_mb),
         )
         for name, per_s in WANTED_PER_S.items()
     ]
@@ -93,17 +92,13 @@ def prepare(place: Place) -> None:
     place.execute("alerts", RULES.format(high=94_900))
 
 
-def measure(place: Place, rounds: int) -> dict[str, Measured]:
-    """Each consumer's rounds; reporting also gets the earnings that payouts has just published."""
-    found = {name: Measured() for name in WANTED_PER_S}
-    for _ in range(rounds):
-        publish(place, [completed(number) for number in range(EVENTS)])
-        for name, measured in found.items():
-            events = 2 * EVENTS if name == "reporting" else EVENTS
-            rate, cpu, measured.resident_mb = _drain(place, name, events)
-            measured.rates.append(rate)
-            measured.used.append(cpu.per_item_us(events))
-    return found
+def drain(place: Place, *, databases: str = "{}") -> dict[str, Drained]:
+    """A round of each consumer; reporting also gets the earnings that payouts has just published."""
+    publish(place, [completed(number) for number in range(EVENTS)])
+    return {
+        name: _drain(place, name, databases.format(name), 2 * EVENTS if name == "reporting" else EVENTS)
+        for name in WANTED_PER_S
+    }
 
 
 def completed(number: int) -> tuple[str, bytes, bytes]:
@@ -154,15 +149,15 @@ def publish(place: Place, events: Sequence[tuple[str, bytes, bytes]]) -> None:
     asyncio.run(work())
 
 
-def _drain(place: Place, name: str, events: int) -> tuple[float, CpuSeconds, float]:
-    """Events a second from the first effect to the last one; the time of the start is not the consumer's."""
-    with place.service(name, "worker") as service:
+def _drain(place: Place, name: str, database: str, events: int) -> Drained:
+    # From the first effect to the last one: the time of the start is not the consumer's.
+    with place.service(name, "worker", database=database) as service:
         with cpu_seconds(service=service.pid, postgres=place.postgres_pid, broker=place.kafka_pid) as cpu:
             first_at, first = _until_consumed(service, 1)
             last_at, last = _until_consumed(service, events)
         if name == "payouts":
-            _until_published(place, name)
-        return (last - first) / (last_at - first_at), cpu, resident_mb(service.pid)
+            _until_published(place, database)
+        return Drained((last - first) / (last_at - first_at), cpu.per_item_us(events), resident_mb(service.pid))
 
 
 def _until_consumed(service: Running, events: int) -> tuple[float, int]:
@@ -177,9 +172,9 @@ def _until_consumed(service: Running, events: int) -> tuple[float, int]:
         time.sleep(POLL_S)
 
 
-def _until_published(place: Place, service: str) -> None:
+def _until_published(place: Place, database: str) -> None:
     deadline = time.perf_counter() + TIME_LIMIT_S
-    while place.value(service, UNPUBLISHED) != 0:
+    while place.value(database, UNPUBLISHED) != 0:
         if time.perf_counter() > deadline:
-            raise RuntimeError(f"{service} has not published its outbox after {TIME_LIMIT_S} s")
+            raise RuntimeError(f"{database} has not published its outbox after {TIME_LIMIT_S} s")
         time.sleep(4 * POLL_S)

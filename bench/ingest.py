@@ -75,7 +75,7 @@ def send_round(
 
 def bench(place: Place, options: Options) -> list[Result]:
     """Rows `ingest`, `ingest-latency` and `batch`: interleaved rounds on the same servers."""
-    place.execute("postgres", "CREATE DATABASE baseline TEMPLATE payments")
+    place.copy_database("payments", "baseline")
     raw: list[float] = []
     ours: list[float] = []
     p99_ms: list[float] = []

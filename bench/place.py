@@ -12,7 +12,7 @@ import asyncpg
 import httpx
 import psutil
 
-from deploy.databases import database_url, provision
+from deploy.databases import database_url, provision, service_databases
 from deploy.demo_tenant import create_tenant
 from deploy.kafka import running_kafka
 from deploy.ports import free_port
@@ -54,12 +54,13 @@ class Place:
         return {"authorization": f"Bearer {self.issuer.mint(list(roles), tenant_id=tenant)}"}
 
     @contextmanager
-    def service(self, name: str, role: str = "all", **settings: str) -> Iterator[Running]:
-        """A service process, ready to answer; `settings` go into its environment, without its prefix."""
+    def service(self, name: str, role: str = "all", *, database: str | None = None) -> Iterator[Running]:
+        """A service process on the database of its name or on another one, ready to answer."""
         port = free_port()
         command = service_command(name, role, port=port, around=self.around, logs=self.folder / "logs")  # type: ignore[arg-type]
-        extra = {f"{name.upper()}_{key.upper()}": value for key, value in settings.items()}
-        process = spawn(replace(command, env={**(command.env or {}), **extra}))
+        env = command.env or {}
+        urls = {key: database_url(env[key], database or name) for key in env if key.endswith("DATABASE_URL")}
+        process = spawn(replace(command, env={**env, **urls}))
         url = f"http://127.0.0.1:{port}"
         try:
             _until_ready(url, process, command.log)
@@ -91,6 +92,12 @@ class Place:
                 await conn.close()
 
         return asyncio.run(work())
+
+    def copy_database(self, name: str, copy: str) -> None:
+        """A database with the same content and the same roles, while nobody is connected to the first one."""
+        (service,) = (each for each in service_databases() if each.service == name)
+        opened = [f"GRANT CONNECT ON DATABASE {copy} TO {role}" for role in service.roles]
+        self.execute("postgres", f"CREATE DATABASE {copy} TEMPLATE {name} STRATEGY file_copy", *opened)
 
     def create_tenant(self, payments: Running, tenant_id: str = TENANT, *, currency: str = "KES") -> None:
         """A tenant, through the API."""
