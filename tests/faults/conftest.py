@@ -40,6 +40,9 @@ async def lines(servers: Servers) -> AsyncIterator[Lines]:
 @pytest.fixture
 async def city(servers: Servers, found_city: Callable[[Servers], Awaitable[City]]) -> City:
     """A tenant with its traffic, on the common stack."""
+    for server in (servers.postgres, servers.kafka):
+        if not server.runs:  # a test has failed in the middle: the others need not
+            await server.start()
     return await found_city(servers)
 
 
