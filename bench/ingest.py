@@ -21,7 +21,7 @@ from deploy.postgres_folder import find_binaries, plain_environment
 CLIENTS = 64
 PAYMENTS = 9_600  # a round
 WARM_UP = 3_200
-BATCH_CALLERS = 4
+BATCH_CALLERS = 16
 FILL_BASELINE = """
 INSERT INTO requests (tenant_id, request_id, status, kind, amount, currency, occurred_at, client_id, client_name, client_phone,
     fleet_id, route_id, vehicle_id, payees, content_hash, created_at, updated_at)
@@ -105,7 +105,7 @@ def bench(place: Place, options: Options) -> list[Result]:
 
 
 def batch_rate(place: Place, payments: Running, name: str, count: int) -> float:
-    """Payments a second through `POST /payments/batch`, 100 at once, a few callers."""
+    """Payments a second through `POST /payments/batch`, 100 at once, by several callers."""
     numbers = range(count)
     register(place, payments, name, numbers)
     bodies = [json.dumps({"items": [payment_of(name, n) for n in some]}).encode() for some in batches(numbers, 100)]

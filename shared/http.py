@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from shared import telemetry
 from shared.auth import Verifier
+from shared.db import CALL_LIMIT_S
 from shared.errors import Unavailable
 from shared.ids import new_id
 from shared.problems import PROBLEMS, answer_errors, problem_response
@@ -107,7 +108,8 @@ class Edge:
         app: Any = self._webhooks if to_webhooks else self._api
         with telemetry.span(f"{scope['method']} {'webhook' if to_webhooks else 'api'}", call.trace_headers()):
             try:
-                await app(scope, call.receive, call.send)
+                async with asyncio.timeout(None) as call.limit:
+                    await app(scope, call.receive, call.send)
             except Exception as error:  # noqa: BLE001 - the caller gets a problem, whatever it was
                 if call.status == 0:
                     await problem_response(error, call.request_id)(scope, call.receive, call.send)
@@ -124,6 +126,7 @@ class _Call:
         self._deadline = self._started + BODY_TIME_LIMIT_S
         self._complete = False
         self.status = 0
+        self.limit: asyncio.Timeout  # of what is done with the body once it is there
         headers = dict(scope["headers"])
         given = unquote(headers.get(b"x-request-id", b"").decode("latin-1"))
         self.request_id = given if REQUEST_ID.fullmatch(given) else str(new_id())
@@ -150,6 +153,8 @@ class _Call:
         if self._left < 0:
             raise BodyTooLarge
         self._complete = not message.get("more_body", False)
+        if self._complete:
+            self.limit.reschedule(asyncio.get_running_loop().time() + CALL_LIMIT_S)
         return message
 
     async def send(self, message: ASGIMessage) -> None:

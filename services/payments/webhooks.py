@@ -1,6 +1,5 @@
 """The webhook edge: a small raw ASGI application, because a callback must be answered fast and FastAPI takes its time."""
 
-import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -14,7 +13,7 @@ from services.payments.models import Callback, Receipt
 from services.payments.record_payments import Recorded
 from shared.auth import Unauthorized
 from shared.batch import Gather
-from shared.db import CALL_LIMIT_S, Database, is_transient
+from shared.db import Database, is_transient
 from shared.errors import DomainError, NotFound
 from shared.http import Receive, Scope, Send, answer_json, read_body
 from shared.ids import new_id
@@ -60,8 +59,7 @@ class Webhooks:
         """Answer one callback."""
         try:
             body = await read_body(receive)
-            async with asyncio.timeout(CALL_LIMIT_S):  # looking up the account and recording, both together
-                result = await self._take(scope, body)
+            result = await self._take(scope, body)
         except DomainError as error:
             await problem_response(error, scope["takings.request_id"])(scope, receive, send)
             return

@@ -220,7 +220,7 @@ class City:
 async def new_city(servers: Servers, tenant: str, journal: Path, chance: random.Random) -> City:
     """A tenant that all services know, with a gateway account and rules for alerts. Close it in the end."""
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=128, keepalive_timeout=30),
+        connector=aiohttp.TCPConnector(limit=2 * AT_ONCE, keepalive_timeout=30),
         timeout=aiohttp.ClientTimeout(total=CALL_LIMIT_S),
     )
     city = City(servers, tenant, "", "", Journal(journal), chance, session)

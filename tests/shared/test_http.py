@@ -237,6 +237,20 @@ async def test_the_unexpected_is_500_without_detail_and_with_the_request_id(runn
     assert "gateway_secrets" not in answer.text
 
 
+async def test_whatever_takes_too_long_all_together_is_503(running, monkeypatch):
+    monkeypatch.setattr(edge, "CALL_LIMIT_S", 0.3)
+
+    async def linger() -> None:
+        while True:
+            await asyncio.sleep(0.1)  # each step is short enough
+
+    running.service.api.add_api_route("/linger", linger, dependencies=[public])
+    async with asyncio.timeout(5):
+        answer = await running.http.get("/linger")
+    check_problem(answer, 503, type_ends="unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
 async def test_a_database_that_is_down_is_503_with_retry_after(run):
     running = await run("payments", database_url=DEAD)
     body = callback_body()
