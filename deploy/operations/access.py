@@ -1,13 +1,22 @@
 """How an operator's command reaches the databases and the broker: by the environment, else by the local stack's secrets."""
 
 import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Literal
+
+import asyncpg
 
 from deploy.databases import service_databases, url_as
 from deploy.errors import StackError
 from deploy.running_stack import running_stack
 from deploy.service_commands import read_or_make_secrets
 from deploy.state import state_folder
+from shared.db import CALL_LIMIT_S, PLANS, Connection
+
+Role = Literal["owner", "app", "system", "auditor"]
+SHUT_DOWN = (asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,36 @@ def database_access(service: str) -> DatabaseAccess:
         for kind, role in zip(names, database.roles, strict=True)
     }
     return DatabaseAccess(service, **urls)
+
+
+@asynccontextmanager
+async def connected(
+    service: str, role: Role, *, command: str, limit_s: float | None = None, settings: Mapping[str, str] = PLANS
+) -> AsyncIterator[Connection]:
+    """A connection of `takings <command>` whose statements take `limit_s` at most.
+
+    Raises StackError when the database cannot be reached, goes away meanwhile, or does not answer in time.
+    """
+    url = getattr(database_access(service), role)
+    named = {"application_name": f"takings {command}", **settings}
+    try:
+        conn = await asyncpg.connect(url, timeout=CALL_LIMIT_S, command_timeout=limit_s, server_settings=named)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StackError(
+            f"cannot reach the database of {service} as its {role}: {str(error) or repr(error)}"
+        ) from error
+    try:
+        yield conn
+    except StackError:
+        raise
+    except Exception as error:
+        if isinstance(error, TimeoutError):
+            raise StackError(f"a database did not answer in time, that of {service} or one used beside it") from error
+        if conn.is_closed() or isinstance(error, SHUT_DOWN):
+            raise StackError(f"lost the database of {service}: {str(error) or repr(error)}") from error
+        raise
+    finally:
+        conn.terminate()
 
 
 def kafka_bootstrap() -> str:

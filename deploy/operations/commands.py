@@ -53,7 +53,8 @@ def republish(
 def lag(*, json: JsonOption = False) -> None:
     """Say how far everything is behind: outboxes, consumers, callbacks, mails.
 
-    The exit status is 1 when something has waited for more than a minute, or the broker does not answer; else 0.
+    The exit status is 1 when something has waited for more than a minute or for an unknown time, or the broker does not
+    answer; else 0.
     """
     import msgspec
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import asyncpg
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -14,8 +13,8 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from deploy.databases import SERVICES
 from deploy.event_descriptions import consumed_by
-from deploy.operations.access import database_access, kafka_bootstrap
-from shared.db import CALL_LIMIT_S, PLANS
+from deploy.operations.access import connected, kafka_bootstrap
+from shared.db import CALL_LIMIT_S
 from shared.events.catalogue import PUBLISHED_BY
 from shared.events.tenants import TenantConfigured
 
@@ -53,7 +52,10 @@ class Queue(msgspec.Struct, frozen=True):
 
 
 class PartitionLag(msgspec.Struct, frozen=True):
-    """Records of a partition that a consumer group has not committed; `oldest_s` is the age of the first of them."""
+    """Records of a partition that a consumer group has not committed; `oldest_s` is the age of the first of them.
+
+    It is None when that record could not be read.
+    """
 
     group: str
     topic: str
@@ -61,7 +63,7 @@ class PartitionLag(msgspec.Struct, frozen=True):
     end: int
     committed: int
     lag: int
-    oldest_s: float
+    oldest_s: float | None
 
 
 class Lag(msgspec.Struct, frozen=True):
@@ -75,14 +77,14 @@ class Lag(msgspec.Struct, frozen=True):
 
     @property
     def late(self) -> list[str]:
-        """What has waited for more than a minute, in words."""
+        """What has waited for more than a minute, or for nobody knows how long, in words."""
         queues = {f"outbox of {name}": queue for name, queue in self.outbox.items()}
         queues |= {"callbacks": self.callbacks, "mails": self.mails}
         late = [f"{name}: {q.waiting:,} waiting" for name, q in queues.items() if q.oldest_s > LATE_AFTER_S]
         late += [
-            f"consumer {c.group}: {c.lag:,} records of {c.topic} {c.partition}"
+            f"consumer {c.group}: {c.lag:,} records of {c.topic} {c.partition}" + ", age unknown" * (c.oldest_s is None)
             for c in self.consumers or ()
-            if c.oldest_s > LATE_AFTER_S
+            if c.oldest_s is None or c.oldest_s > LATE_AFTER_S
         ]
         return [*late, "the broker does not answer"] if self.broker_error else late
 
@@ -100,16 +102,8 @@ async def measure_lag(*, now: datetime) -> Lag:
 
 
 async def _queue(service: str, statement: str, now: datetime) -> Queue:
-    conn = await asyncpg.connect(
-        database_access(service).auditor,
-        timeout=CALL_LIMIT_S,
-        command_timeout=CALL_LIMIT_S,
-        server_settings={"application_name": "takings lag", **PLANS},
-    )
-    try:
+    async with connected(service, "auditor", command="lag", limit_s=CALL_LIMIT_S) as conn:
         return Queue(**dict(await conn.fetchrow(statement, now) or {}))
-    finally:
-        await conn.close()
 
 
 def consumer_groups() -> dict[str, tuple[str, ...]]:
@@ -138,7 +132,15 @@ async def consumer_lag(bootstrap: str, *, now: datetime) -> list[PartitionLag]:
                 places = {p: min(max(offsets[p], starts[p]), ends[p]) for p in partitions}
                 ages = await _ages(consumer, {p: at for p, at in places.items() if at < ends[p]}, now)
                 found += [
-                    PartitionLag(group, p.topic, p.partition, ends[p], places[p], ends[p] - places[p], ages.get(p, 0.0))
+                    PartitionLag(
+                        group,
+                        p.topic,
+                        p.partition,
+                        ends[p],
+                        places[p],
+                        ends[p] - places[p],
+                        ages.get(p) if places[p] < ends[p] else 0.0,
+                    )
                     for p in partitions
                 ]
             return found
@@ -182,7 +184,7 @@ async def _partitions(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> list
 async def _ages(
     consumer: AIOKafkaConsumer, places: dict[TopicPartition, int], now: datetime
 ) -> dict[TopicPartition, float]:
-    """The age of the record that each place leads to, as far as they come within the limit; -1 is never an answer."""
+    """The age of the record that each place leads to, as far as they come within the limit."""
     ages: dict[TopicPartition, float] = {}
     if not places:
         return ages
@@ -211,6 +213,7 @@ def lines_of(lag: Lag) -> list[str]:
     for consumer in lag.consumers or ():
         behind.setdefault(f"{consumer.group} reads {consumer.topic}", []).append(consumer)
     for name, partitions in behind.items():
-        oldest_s = max(partition.oldest_s for partition in partitions)
-        lines.append(f"{name:<30}{sum(partition.lag for partition in partitions):>10,}  oldest {oldest_s:,.1f} s")
+        ages = [partition.oldest_s for partition in partitions]
+        oldest = "unknown" if None in ages else f"{max(age for age in ages if age is not None):,.1f} s"
+        lines.append(f"{name:<30}{sum(partition.lag for partition in partitions):>10,}  oldest {oldest}")
     return [*lines, *(f"late: {what}" for what in lag.late)] + ([lag.broker_error] if lag.broker_error else [])

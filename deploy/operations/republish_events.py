@@ -9,11 +9,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-import asyncpg
-
 from deploy.errors import StackError
-from deploy.operations.access import database_access, kafka_bootstrap
-from shared.db import PLANS, Connection
+from deploy.operations.access import connected, kafka_bootstrap
+from shared.db import Connection
 from shared.events.catalogue import PUBLISHED_BY
 from shared.publisher import Message, Publisher
 
@@ -72,26 +70,21 @@ async def republish(
     if service not in PUBLISHED_BY:
         raise StackError(f"{service} publishes nothing: {' and '.join(sorted(PUBLISHED_BY))} do")
     topics = sorted({event.TOPIC for event in PUBLISHED_BY[service]})
-    conn = await asyncpg.connect(
-        database_access(service).system,
-        command_timeout=STATEMENT_LIMIT_S,
-        server_settings={"application_name": "takings republish", **PLANS},
-    )
     publisher = Publisher(kafka_bootstrap(), topics)
-    sent = 0
+    sent = batches = 0
     reached = after
     try:
-        batches = 0
-        async for position, messages in event_log(conn, since=since, after=after):
-            if not await _sent(publisher, messages):
-                going_on = f" --after {reached}" if reached else ""
-                raise StackError(f"the broker does not take the events; {sent:,} were sent. Go on with{going_on}")
-            sent, reached, batches = sent + len(messages), position, batches + 1
-            if batches % SAY_EVERY == 0:
-                say(f"{service}: {sent:,} events sent, now at {position}")
+        async with connected(service, "system", command="republish", limit_s=STATEMENT_LIMIT_S) as conn:
+            async for position, messages in event_log(conn, since=since, after=after):
+                if not await _sent(publisher, messages):
+                    raise StackError(
+                        f"the broker does not take the events; {sent:,} were sent. {_how_to_go_on(service, since, reached)}"
+                    )
+                sent, reached, batches = sent + len(messages), position, batches + 1
+                if batches % SAY_EVERY == 0:
+                    say(f"{service}: {sent:,} events sent, now at {position}")
     finally:
         await publisher.close()
-        conn.terminate()
     say(f"{service}: {sent:,} events sent again to {', '.join(topics)}")
     return sent
 
@@ -110,6 +103,12 @@ async def event_log(
             reached = rows[-1]["id"]
             messages = [Message(row["topic"], row["key"].encode(), row["event"].encode()) for row in rows]
             yield Position(tenant_id, reached), messages
+
+
+def _how_to_go_on(service: str, since: datetime | None, reached: Position | None) -> str:
+    since_then = f" --since {since.isoformat()}" if since else ""
+    after_that = f" --after {reached}" if reached else ""
+    return f"Go on with: takings republish {service}{since_then}{after_that}"
 
 
 async def _sent(publisher: Publisher, messages: Sequence[Message]) -> bool:

@@ -109,6 +109,26 @@ async def test_what_a_group_has_not_committed_is_its_lag(kafka, monkeypatch):
     await publisher.close()
 
 
+async def test_an_age_that_could_not_be_read_is_unknown_and_no_good_news(measured, kafka, monkeypatch):
+    topic, group = new_topic(), f"group-{secrets.token_hex(4)}"
+    monkeypatch.setattr(measure_lag, "consumer_groups", lambda: {group: (topic,)})
+    monkeypatch.setattr(measure_lag, "consumer_lag", consumer_lag)
+    publisher = Publisher(kafka, [topic])
+    assert await publisher.send_all([Message(topic, b"k", b"v")] * 5)
+    await publisher.close()
+
+    async def none_came(*_arguments):
+        return {}
+
+    monkeypatch.setattr(measure_lag, "_ages", none_came)
+    lag = await measured(datetime.now(UTC))
+    assert [(p.lag, p.oldest_s) for p in lag.consumers if p.lag] == [(5, None)]
+    assert [p.oldest_s for p in lag.consumers if not p.lag] == [0.0] * 3
+    assert [line.endswith(", age unknown") for line in lag.late] == [True]
+    assert f"{group} reads {topic}" in measure_lag.lines_of(lag)[-2]
+    assert measure_lag.lines_of(lag)[-2].endswith("  oldest unknown")
+
+
 def test_the_groups_are_those_of_the_services():
     assert consumer_groups() == {
         "payouts": ("payments",),

@@ -4,16 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import asyncpg
-
-from deploy.errors import StackError
-from deploy.operations.access import database_access
+from deploy.operations.access import connected
 from deploy.operations.check import alerts, payments, payments_trail, payouts, payouts_trail, reporting
 from deploy.operations.check.comparisons import compare
 from deploy.operations.check.facts import FACTS
 from deploy.operations.check.findings import Check, Outcome, make
 from deploy.operations.check.raised import compare_alerts
-from shared.db import CALL_LIMIT_S, Connection
+from shared.db import Connection
 
 # Downstream first: what a reader's snapshot shows, its source's shows too.
 SNAPSHOT_ORDER = ("alerts", "reporting", "payouts", "payments")
@@ -22,7 +19,6 @@ CHECKS: tuple[Check, ...] = tuple(
 )
 STATEMENT_LIMIT = "30min"
 SETTINGS = {
-    "application_name": "takings check",
     "TimeZone": "UTC",  # one way to write an instant, on both sides of a comparison
     "statement_timeout": STATEMENT_LIMIT,
     "idle_in_transaction_session_timeout": "0",
@@ -41,8 +37,12 @@ async def run_checks() -> list[Outcome]:
         async def of_service(service: str) -> list[Outcome]:
             return [await make(check, snapshots[service]) for check in CHECKS if check.service == service]
 
-        found = await asyncio.gather(*(of_service(service) for service in SNAPSHOT_ORDER))
-        outcomes = [outcome for of_one in reversed(found) for outcome in of_one]
+        try:
+            async with asyncio.TaskGroup() as group:
+                found = [group.create_task(of_service(service)) for service in reversed(SNAPSHOT_ORDER)]
+        except ExceptionGroup as failed:  # a connection that was lost; the others' statements are canceled by now
+            raise failed.exceptions[0] from None
+        outcomes = [outcome for of_one in found for outcome in of_one.result()]
         outcomes += [await compare(comparison, snapshots) for comparison in FACTS]
         return [*outcomes, await compare_alerts(snapshots)]
 
@@ -56,18 +56,12 @@ async def snapshots_of_all() -> AsyncIterator[dict[str, Connection]]:
 
 @asynccontextmanager
 async def _snapshot(service: str) -> AsyncIterator[Connection]:
-    try:
-        conn = await asyncpg.connect(
-            database_access(service).auditor, timeout=CALL_LIMIT_S, command_timeout=None, server_settings=SETTINGS
-        )
-    except (OSError, asyncpg.PostgresError, TimeoutError) as error:
-        raise StackError(f"cannot reach the database of {service} as its auditor: {error or repr(error)}") from None
-    try:
-        async with conn.transaction(isolation="repeatable_read", readonly=True):
-            await conn.execute(BIND_ALL_TENANTS)  # the first statement: now the snapshot is taken
-            yield conn
-    finally:
-        conn.terminate()
+    async with (
+        connected(service, "auditor", command="check", settings=SETTINGS) as conn,
+        conn.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        await conn.execute(BIND_ALL_TENANTS)  # the first statement: now the snapshot is taken
+        yield conn
 
 
 def lines_of(outcomes: Sequence[Outcome]) -> list[str]:

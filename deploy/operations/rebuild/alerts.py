@@ -6,16 +6,13 @@ to the consumer, or to `takings republish`.
 
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import asyncpg
-
-from deploy.operations.access import database_access
+from deploy.operations.access import connected
 from deploy.operations.rebuild import alert_rows as sql
 from deploy.operations.rebuild.differences import ComparedTable, Differences, Suspects, differences_at, suspects_in
 from deploy.operations.rebuild.event_log import EventLog, event_logs
@@ -25,7 +22,7 @@ from deploy.operations.rule_history import RuleHistory, rule_history
 from services.alerts.models import Alert, Kind
 from services.alerts.raise_alerts import MEET, NAME_FLEETS
 from services.alerts.worker import EVENTS
-from shared.db import CALL_LIMIT_S, PLANS, Connection, bind_tenants
+from shared.db import Connection, bind_tenants
 from shared.events import Received
 from shared.events.payments import PaymentMatched
 from shared.events.tenants import TenantConfigured
@@ -48,7 +45,7 @@ async def rebuild_alerts(*, dry_run: bool, say: Callable[[str], None]) -> Rebuil
     async with (
         shadow("alerts", TABLES) as beside,
         event_logs((*EVENTS, TenantConfigured)) as logs,
-        _auditor() as auditor,
+        connected("alerts", "auditor", command="rebuild") as auditor,
     ):
         await beside.owner.execute(sql.REFER_TO_RULES)
         building = _Building(beside, logs, auditor)
@@ -60,15 +57,6 @@ async def rebuild_alerts(*, dry_run: bool, say: Callable[[str], None]) -> Rebuil
         suspects = await suspects_in("alerts", TABLES)
         differences, waited_s = await building.finish(suspects, since=began, dry_run=dry_run)
         return Rebuilt("alerts", building.events, 0, differences, waited_s, is_swapped=not dry_run)
-
-
-@asynccontextmanager
-async def _auditor() -> AsyncIterator[Connection]:
-    conn = await asyncpg.connect(database_access("alerts").auditor, timeout=CALL_LIMIT_S, server_settings=PLANS)
-    try:
-        yield conn
-    finally:
-        conn.terminate()
 
 
 class _Building:

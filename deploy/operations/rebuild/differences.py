@@ -4,11 +4,9 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import asyncpg
-
-from deploy.operations.access import database_access
+from deploy.operations.access import connected
 from deploy.operations.check.findings import MOST_NAMED, PAGE, difference
-from shared.db import CALL_LIMIT_S, PLANS, Connection, bind_tenants
+from shared.db import Connection, bind_tenants
 
 SUSPECTS_LIMIT = 100_000
 
@@ -68,11 +66,8 @@ Suspects = dict[str, list[tuple[Any, ...]]]
 
 async def suspects_in(service: str, tables: Sequence[ComparedTable]) -> Suspects:
     """The keys of the rows that differ now, also those that are only on their way; read as the service's auditor."""
-    auditor = await asyncpg.connect(database_access(service).auditor, timeout=CALL_LIMIT_S, server_settings=PLANS)
-    try:
+    async with connected(service, "auditor", command="rebuild") as auditor:
         return {table.name: [row async for row in _keys(auditor, table)] for table in tables}
-    finally:
-        auditor.terminate()
 
 
 async def _keys(auditor: Connection, table: ComparedTable) -> AsyncIterator[tuple[Any, ...]]:

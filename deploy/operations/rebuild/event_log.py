@@ -9,9 +9,9 @@ from typing import NamedTuple
 import asyncpg
 
 from deploy.errors import StackError
-from deploy.operations.access import database_access
+from deploy.operations.access import connected
 from deploy.operations.republish_events import LOGS
-from shared.db import CALL_LIMIT_S, PLANS, Connection
+from shared.db import Connection
 from shared.events import Decoder, Event, Received, Undecodable
 from shared.events.catalogue import ALL_EVENTS, PUBLISHED_BY
 
@@ -72,11 +72,6 @@ async def event_logs(kinds: Sequence[type[Event]]) -> AsyncIterator[list[EventLo
     async with AsyncExitStack() as stack:
         logs = []
         for service in PUBLISHED_BY:
-            conn = await asyncpg.connect(
-                database_access(service).system,
-                timeout=CALL_LIMIT_S,
-                server_settings={"application_name": "takings rebuild", **PLANS},
-            )
-            stack.callback(conn.terminate)
+            conn = await stack.enter_async_context(connected(service, "system", command="rebuild"))
             logs.append(EventLog(conn, Decoder(kinds, known=ALL_EVENTS)))
         yield logs

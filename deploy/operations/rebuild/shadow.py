@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import asyncpg
 
 from deploy.errors import StackError
-from deploy.operations.access import database_access
+from deploy.operations.access import connected, database_access
 from deploy.operations.rebuild.differences import ComparedTable
-from shared.db import CALL_LIMIT_S, PLANS, Connection, Database
+from shared.db import PLANS, Connection, Database
 from shared.migrations import upgrade
 
 SCHEMA = "rebuild"
@@ -117,13 +117,8 @@ async def shadow(service: str, tables: Sequence[ComparedTable]) -> AsyncIterator
     Raises StackError when another one is being filled.
     """
     access = database_access(service)
-    owner = await asyncpg.connect(
-        access.owner,
-        timeout=CALL_LIMIT_S,
-        server_settings={"application_name": "takings rebuild", "TimeZone": "UTC", **PLANS},
-    )
     db = Database(_in_schema(access.app, "search_path"), "takings rebuild", size=2)
-    try:
+    async with connected(service, "owner", command="rebuild", settings={"TimeZone": "UTC", **PLANS}) as owner:
         if not await owner.fetchval(TAKE_LOCK, LOCK):
             raise StackError(f"a rebuild of {service} is under way already")
         async with _dropped_afterwards(owner, db):
@@ -132,8 +127,6 @@ async def shadow(service: str, tables: Sequence[ComparedTable]) -> AsyncIterator
             url = _in_schema(access.owner, "options", "-csearch_path%3D")
             await asyncio.to_thread(upgrade, f"services.{service}", url)
             yield Shadow(service, owner, db, tables)
-    finally:
-        owner.terminate()
 
 
 @asynccontextmanager
