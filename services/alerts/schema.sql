@@ -62,13 +62,16 @@ CREATE TABLE public.deliveries (
 
 ALTER TABLE ONLY public.deliveries FORCE ROW LEVEL SECURITY;
 
-CREATE TABLE public.inbox (
-    tenant_id text NOT NULL,
-    event_id uuid NOT NULL,
-    claimed_at timestamp with time zone NOT NULL
-);
-
-ALTER TABLE ONLY public.inbox FORCE ROW LEVEL SECURITY;
+CREATE VIEW public.audited_deliveries AS
+ SELECT tenant_id,
+    alert_id,
+    rule_id,
+    status,
+    created_at,
+    sent_at,
+    (error IS NOT NULL) AS has_error,
+    "left"(encode(sha256(convert_to(recipient, 'UTF8'::name)), 'hex'::text), 12) AS recipient
+   FROM public.deliveries;
 
 CREATE TABLE public.mail_queues (
     tenant_id text NOT NULL,
@@ -82,6 +85,38 @@ CREATE TABLE public.mail_queues (
 );
 
 ALTER TABLE ONLY public.mail_queues FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW public.audited_mail_queues AS
+ SELECT tenant_id,
+    rule_id,
+    waiting_since,
+    not_before,
+    last_sent_at,
+    attempts,
+    last_error,
+    "left"(encode(sha256(convert_to(recipient, 'UTF8'::name)), 'hex'::text), 12) AS recipient
+   FROM public.mail_queues;
+
+CREATE VIEW public.audited_rules AS
+ SELECT tenant_id,
+    rule_id,
+    kind,
+    thresholds,
+    cooldown_seconds,
+    enabled,
+    created_at,
+    updated_at,
+    ( SELECT COALESCE(jsonb_agg("left"(encode(sha256(convert_to(listed.address, 'UTF8'::name)), 'hex'::text), 12) ORDER BY listed."position"), '[]'::jsonb) AS "coalesce"
+           FROM unnest(alert_rules.recipients) WITH ORDINALITY listed(address, "position")) AS recipients
+   FROM public.alert_rules;
+
+CREATE TABLE public.inbox (
+    tenant_id text NOT NULL,
+    event_id uuid NOT NULL,
+    claimed_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY public.inbox FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.subject_fleets (
     tenant_id text NOT NULL,
@@ -199,13 +234,25 @@ CREATE POLICY tenant ON public.tenants USING (((tenant_id = ANY (( SELECT string
 ALTER TABLE public.tenants ENABLE ROW LEVEL SECURITY;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.alert_rules TO alerts_app;
-GRANT SELECT ON TABLE public.alert_rules TO alerts_auditor;
 
 GRANT SELECT(tenant_id) ON TABLE public.alert_rules TO alerts_system;
+GRANT SELECT(tenant_id) ON TABLE public.alert_rules TO alerts_auditor;
 
 GRANT SELECT(rule_id) ON TABLE public.alert_rules TO alerts_system;
+GRANT SELECT(rule_id) ON TABLE public.alert_rules TO alerts_auditor;
+
+GRANT SELECT(kind) ON TABLE public.alert_rules TO alerts_auditor;
+
+GRANT SELECT(thresholds) ON TABLE public.alert_rules TO alerts_auditor;
 
 GRANT SELECT(cooldown_seconds) ON TABLE public.alert_rules TO alerts_system;
+GRANT SELECT(cooldown_seconds) ON TABLE public.alert_rules TO alerts_auditor;
+
+GRANT SELECT(enabled) ON TABLE public.alert_rules TO alerts_auditor;
+
+GRANT SELECT(created_at) ON TABLE public.alert_rules TO alerts_auditor;
+
+GRANT SELECT(updated_at) ON TABLE public.alert_rules TO alerts_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.alerts TO alerts_app;
 GRANT SELECT ON TABLE public.alerts TO alerts_auditor;
@@ -214,16 +261,45 @@ GRANT SELECT,INSERT ON TABLE public.audit TO alerts_app;
 GRANT SELECT ON TABLE public.audit TO alerts_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.deliveries TO alerts_app;
-GRANT SELECT ON TABLE public.deliveries TO alerts_auditor;
 
-GRANT SELECT,INSERT ON TABLE public.inbox TO alerts_app;
-GRANT SELECT ON TABLE public.inbox TO alerts_auditor;
+GRANT SELECT(tenant_id) ON TABLE public.deliveries TO alerts_auditor;
+
+GRANT SELECT(alert_id) ON TABLE public.deliveries TO alerts_auditor;
+
+GRANT SELECT(rule_id) ON TABLE public.deliveries TO alerts_auditor;
+
+GRANT SELECT(status) ON TABLE public.deliveries TO alerts_auditor;
+
+GRANT SELECT(created_at) ON TABLE public.deliveries TO alerts_auditor;
+
+GRANT SELECT(sent_at) ON TABLE public.deliveries TO alerts_auditor;
+
+GRANT SELECT ON TABLE public.audited_deliveries TO alerts_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.mail_queues TO alerts_app;
 GRANT SELECT ON TABLE public.mail_queues TO alerts_system;
-GRANT SELECT ON TABLE public.mail_queues TO alerts_auditor;
+
+GRANT SELECT(tenant_id) ON TABLE public.mail_queues TO alerts_auditor;
+
+GRANT SELECT(rule_id) ON TABLE public.mail_queues TO alerts_auditor;
+
+GRANT SELECT(waiting_since) ON TABLE public.mail_queues TO alerts_auditor;
 
 GRANT UPDATE(not_before) ON TABLE public.mail_queues TO alerts_system;
+GRANT SELECT(not_before) ON TABLE public.mail_queues TO alerts_auditor;
+
+GRANT SELECT(last_sent_at) ON TABLE public.mail_queues TO alerts_auditor;
+
+GRANT SELECT(attempts) ON TABLE public.mail_queues TO alerts_auditor;
+
+GRANT SELECT(last_error) ON TABLE public.mail_queues TO alerts_auditor;
+
+GRANT SELECT ON TABLE public.audited_mail_queues TO alerts_auditor;
+
+GRANT SELECT ON TABLE public.audited_rules TO alerts_auditor;
+
+GRANT SELECT,INSERT ON TABLE public.inbox TO alerts_app;
+GRANT SELECT ON TABLE public.inbox TO alerts_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.subject_fleets TO alerts_app;
 GRANT SELECT ON TABLE public.subject_fleets TO alerts_auditor;

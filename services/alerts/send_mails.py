@@ -137,7 +137,8 @@ async def _settle(
         await conn.execute(MARK, due.tenant_id, due.recipient, ids, "sent", now, None)
         await conn.execute(SETTLE, *due.key, now if waiting else None, None, now)
         return Sweep(sent=1 if waiting else 0)
-    reason = str(error).replace("\0", " ")[:ERROR_LIMIT]
+    # Servers say whom they refuse; who reads errors need not know.
+    reason = str(error).replace("\0", " ").replace(due.recipient, "the recipient")[:ERROR_LIMIT]
     attempts = due.attempts + 1
     if error.permanent and attempts >= REFUSALS_BEFORE_FAILED:
         await conn.execute(MARK, due.tenant_id, due.recipient, ids, "failed", None, reason)

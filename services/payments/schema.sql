@@ -451,8 +451,6 @@ GRANT SELECT(payees) ON TABLE public.requests TO payments_auditor;
 
 GRANT SELECT(reference) ON TABLE public.requests TO payments_auditor;
 
-GRANT SELECT(content_hash) ON TABLE public.requests TO payments_auditor;
-
 GRANT SELECT(created_at) ON TABLE public.requests TO payments_auditor;
 
 GRANT SELECT(updated_at) ON TABLE public.requests TO payments_auditor;

@@ -105,6 +105,7 @@ async def test_a_refused_recipient_is_given_up_and_blocks_nobody(alerts, mail_se
     assert not (await alerts.sweep(after_s=1000)).found
     ((error,),) = await alerts.rows("SELECT error FROM deliveries WHERE status = 'failed'")
     assert "550" in error
+    assert BOSS not in error
     await alerts.raised(failed("p2"), after_s=1000)  # the next alert is tried afresh
     assert await alerts.sweep(after_s=1000) == Sweep(sent=2)
 

@@ -4,8 +4,12 @@ import asyncio
 import json
 import sys
 
+import asyncpg
+import pytest
+
 from deploy.operations.check.run_checks import lines_of, run_checks
 from tests.conftest import connected
+from tests.operations.world import ZONES
 
 
 async def test_a_world_that_the_services_made_holds(world):
@@ -49,6 +53,17 @@ async def test_a_service_that_is_away_is_one_clear_line(world, monkeypatch):
     status, said = await takings("check")
     assert status == 1
     assert said.startswith("takings: cannot reach the database of alerts as its auditor:")
+
+
+async def test_the_auditor_knows_addresses_by_their_fingerprints_only(world):
+    async with connected(world.urls["alerts"].auditor, *ZONES) as conn:
+        for view in ("audited_rules", "audited_deliveries", "audited_mail_queues"):
+            rows = await conn.fetch(f"SELECT to_jsonb(v)::text AS row FROM {view} AS v")  # noqa: S608 - of constants
+            assert rows, view
+            assert [row["row"] for row in rows if "@" in row["row"]] == []
+    async with connected(world.urls["alerts"].app, *ZONES) as conn:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await conn.fetch("SELECT * FROM audited_rules")
 
 
 KEEP_ALONE = """

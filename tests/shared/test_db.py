@@ -184,7 +184,8 @@ async def test_the_system_role_sees_across_tenants_only_what_its_sweeps_need(ser
 async def test_the_auditor_reads_every_table_but_no_secret_and_no_person_and_writes_nothing(service):
     _name, urls = service
     await fill(urls, "t1", "t2")
-    hidden = {"body", "client_name", "client_phone", "payer_name", "payer_phone", "encrypted"}
+    hidden = {"body", "client_name", "client_phone", "payer_name", "payer_phone", "encrypted", "content_hash", "recipients",
+              "recipient"}  # fmt: skip
     async with connection(urls.auditor) as conn:
         for table in await tables(urls):
             rights = {
@@ -194,7 +195,8 @@ async def test_the_auditor_reads_every_table_but_no_secret_and_no_person_and_wri
                     "WHERE attrelid = $1 AND attnum > 0", table["oid"]
                 )
             }  # fmt: skip
-            assert {column for column, readable in rights.items() if not readable} == hidden & set(rights)
+            own = hidden | ({"error"} if table["relname"] == "deliveries" else set())  # a mail server's may name people
+            assert {column for column, readable in rights.items() if not readable} == own & set(rights)
             assert await conn.fetchval(f"SELECT count(tenant_id) FROM {table['relname']}") >= 2
             for statement in ("UPDATE {} SET tenant_id = 't1'", "DELETE FROM {}", "TRUNCATE {}"):
                 with pytest.raises(asyncpg.InsufficientPrivilegeError):

@@ -14,14 +14,11 @@ WITH said AS (
 SELECT coalesce(r.tenant_id, s.tenant_id) AS tenant_id, 'alert_rules' AS table_name,
        coalesce(r.rule_id::text, s.rule_id) AS key, CASE WHEN r.kind IS NOT NULL THEN has END AS has,
        CASE WHEN s.at IS NOT NULL THEN should END AS should
-FROM alert_rules AS r FULL JOIN (SELECT * FROM said WHERE n = last) AS s
+FROM audited_rules AS r FULL JOIN (SELECT * FROM said WHERE n = last) AS s
      ON r.tenant_id = s.tenant_id AND r.rule_id::text = s.rule_id, LATERAL (
     SELECT jsonb_build_object('kind', r.kind, 'thresholds', r.thresholds, 'cooldown_seconds', r.cooldown_seconds,
                               'enabled', r.enabled, 'created_at', r.created_at, 'updated_at', r.updated_at,
-                              'recipients', (
-                                  SELECT coalesce(jsonb_agg(fingerprint ORDER BY n), '[]')
-                                  FROM unnest(r.recipients) WITH ORDINALITY AS address (a, n),
-                                  LATERAL left(encode(sha256(convert_to(a, 'UTF8')), 'hex'), 12) AS fingerprint)) AS has,
+                              'recipients', r.recipients) AS has,
            s.after || jsonb_build_object('created_at', s.first_at, 'updated_at', s.at) AS should
 ) AS compared
 WHERE r.kind IS NULL OR s.at IS NULL OR has <> should
@@ -75,10 +72,9 @@ WITH versions AS (
            AS until
     FROM audit WHERE action IN ('rule-created', 'rule-changed')
 ), queued AS (
-    SELECT tenant_id, alert_id, jsonb_agg(left(encode(sha256(convert_to(recipient, 'UTF8')), 'hex'), 12)) AS recipients,
-           min(created_at) AS first_at, max(created_at) AS last_at,
+    SELECT tenant_id, alert_id, jsonb_agg(recipient) AS recipients, min(created_at) AS first_at, max(created_at) AS last_at,
            min(rule_id::text) AS rule_id, max(rule_id::text) AS last_rule
-    FROM deliveries GROUP BY tenant_id, alert_id
+    FROM audited_deliveries GROUP BY tenant_id, alert_id
 )
 SELECT tenant_id, 'deliveries' AS table_name, 'alert ' || alert_id AS key, has,
        CASE WHEN a.rule_id IS NOT NULL THEN should END AS should
@@ -102,12 +98,11 @@ WHERE has <> should
 QUEUES_AGREE = """
 WITH waiting AS (
     SELECT tenant_id, rule_id, recipient, min(created_at) FILTER (WHERE status = 'pending') AS since, max(sent_at) AS sent_at
-    FROM deliveries GROUP BY tenant_id, rule_id, recipient
+    FROM audited_deliveries GROUP BY tenant_id, rule_id, recipient
 )
-SELECT tenant_id, 'mail_queues' AS table_name,
-       rule_id || ' ' || left(encode(sha256(convert_to(recipient, 'UTF8')), 'hex'), 12) AS key,
+SELECT tenant_id, 'mail_queues' AS table_name, rule_id || ' ' || recipient AS key,
        CASE WHEN q.not_before IS NOT NULL THEN has END AS has, CASE WHEN w.rule_id IS NOT NULL THEN should END AS should
-FROM mail_queues AS q FULL JOIN waiting AS w USING (tenant_id, rule_id, recipient), LATERAL (
+FROM audited_mail_queues AS q FULL JOIN waiting AS w USING (tenant_id, rule_id, recipient), LATERAL (
     SELECT jsonb_build_object('waiting_since', q.waiting_since, 'last_sent_at', q.last_sent_at) AS has,
            jsonb_build_object('waiting_since', w.since, 'last_sent_at', w.sent_at) AS should
 ) AS compared
@@ -120,8 +115,8 @@ FROM audit WHERE action NOT IN ('rule-created', 'rule-changed', 'alert-acknowled
 """
 DELIVERIES_SETTLED = """
 SELECT tenant_id, 'deliveries' AS table_name, 'alert ' || alert_id AS key, has, should
-FROM deliveries, LATERAL (
-    SELECT jsonb_build_object('is_sent', sent_at IS NOT NULL, 'has_error', error IS NOT NULL, 'status', status) AS has,
+FROM audited_deliveries, LATERAL (
+    SELECT jsonb_build_object('is_sent', sent_at IS NOT NULL, 'has_error', has_error, 'status', status) AS has,
            jsonb_build_object('is_sent', status = 'sent', 'has_error', status = 'failed', 'status',
                               CASE WHEN status IN ('pending', 'sent', 'failed', 'canceled') THEN status END) AS should
 ) AS compared
