@@ -113,6 +113,16 @@ def audit(service: str) -> str:
     """
 
 
+def numbered_audit(service: str) -> str:
+    """Number audit rows as they are written, under the lock of what changes. Those from before have no number: no rewrite."""
+    return f"""
+    ALTER TABLE audit ADD COLUMN number bigint;
+    CREATE SEQUENCE audit_number OWNED BY audit.number;
+    ALTER TABLE audit ALTER COLUMN number SET DEFAULT nextval('audit_number');
+    GRANT USAGE ON SEQUENCE audit_number TO {service}_app;
+    """
+
+
 def audited(table: str, service: str, *, columns: str | None = None) -> str:
     """Let the service's auditor role read `table` of all tenants, or just `columns` of it, and write nothing."""
     only = f" ({columns})" if columns else ""

@@ -14,10 +14,13 @@ from services.alerts.models import Alert, Kind, Rule, RuleTerms
 from shared.db import Connection
 from shared.events import Received
 
+# In the order of the database; a version is not in force before the one that it follows, whatever its writer's clock said.
 CHANGES = """
-SELECT rule_id, at, after::text AS after
+SELECT rule_id, max(at) OVER changes AS at, after::text AS after
 FROM audit JOIN alert_rules USING (tenant_id)
-WHERE tenant_id = $1 AND action IN ('rule-created', 'rule-changed') AND subject = rule_id::text ORDER BY rule_id, at, audit_id
+WHERE tenant_id = $1 AND action IN ('rule-created', 'rule-changed') AND subject = rule_id::text
+WINDOW changes AS (PARTITION BY rule_id ORDER BY number NULLS FIRST, at, audit_id)
+ORDER BY rule_id, number NULLS FIRST, at, audit_id
 """
 # Two processes' clocks and the length of a transaction: which of two rules an event met so close to a change is not known.
 UNSURE = timedelta(seconds=10)

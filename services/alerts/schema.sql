@@ -42,10 +42,20 @@ CREATE TABLE public.audit (
     action text NOT NULL,
     subject text NOT NULL,
     before jsonb,
-    after jsonb
+    after jsonb,
+    number bigint
 );
 
 ALTER TABLE ONLY public.audit FORCE ROW LEVEL SECURITY;
+
+CREATE SEQUENCE public.audit_number
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE public.audit_number OWNED BY public.audit.number;
 
 CREATE TABLE public.deliveries (
     tenant_id text NOT NULL,
@@ -137,6 +147,8 @@ CREATE TABLE public.tenants (
 );
 
 ALTER TABLE ONLY public.tenants FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ONLY public.audit ALTER COLUMN number SET DEFAULT nextval('public.audit_number'::regclass);
 
 ALTER TABLE ONLY public.alert_rules
     ADD CONSTRAINT alert_rules_pkey PRIMARY KEY (tenant_id, rule_id);
@@ -259,6 +271,8 @@ GRANT SELECT ON TABLE public.alerts TO alerts_auditor;
 
 GRANT SELECT,INSERT ON TABLE public.audit TO alerts_app;
 GRANT SELECT ON TABLE public.audit TO alerts_auditor;
+
+GRANT USAGE ON SEQUENCE public.audit_number TO alerts_app;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.deliveries TO alerts_app;
 

@@ -25,10 +25,20 @@ CREATE TABLE public.audit (
     action text NOT NULL,
     subject text NOT NULL,
     before jsonb,
-    after jsonb
+    after jsonb,
+    number bigint
 );
 
 ALTER TABLE ONLY public.audit FORCE ROW LEVEL SECURITY;
+
+CREATE SEQUENCE public.audit_number
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE public.audit_number OWNED BY public.audit.number;
 
 CREATE TABLE public.callbacks (
     tenant_id text NOT NULL,
@@ -178,6 +188,8 @@ CREATE TABLE public.tenants (
 
 ALTER TABLE ONLY public.tenants FORCE ROW LEVEL SECURITY;
 
+ALTER TABLE ONLY public.audit ALTER COLUMN number SET DEFAULT nextval('public.audit_number'::regclass);
+
 ALTER TABLE ONLY public.audit
     ADD CONSTRAINT audit_pkey PRIMARY KEY (tenant_id, audit_id);
 
@@ -298,6 +310,8 @@ GRANT ALL ON FUNCTION public.answered_ids() TO payments_auditor;
 
 GRANT SELECT,INSERT ON TABLE public.audit TO payments_app;
 GRANT SELECT ON TABLE public.audit TO payments_auditor;
+
+GRANT USAGE ON SEQUENCE public.audit_number TO payments_app;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.callbacks TO payments_app;
 

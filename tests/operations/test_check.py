@@ -3,13 +3,19 @@
 import asyncio
 import json
 import sys
+from datetime import timedelta
 
 import asyncpg
 import pytest
+from cryptography.fernet import Fernet
 
+from deploy.operations.check.alerts import ALERTS_MAILED
 from deploy.operations.check.run_checks import lines_of, run_checks
+from services.alerts.models import Kind, RuleTerms
+from services.payments.gateway_accounts import Vault, rotate_secret
+from shared.audit import Actor
 from tests.conftest import connected
-from tests.operations.world import ZONES
+from tests.operations.world import BOSS, CLERK, ZONES, utc_now
 
 
 async def test_a_world_that_the_services_made_holds(world):
@@ -64,6 +70,52 @@ async def test_the_auditor_knows_addresses_by_their_fingerprints_only(world):
     async with connected(world.urls["alerts"].app, *ZONES) as conn:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await conn.fetch("SELECT * FROM audited_rules")
+
+
+async def test_changes_stand_in_the_order_of_the_database_when_clocks_differ(world):
+    """Two processes change a rule and rotate a secret, the second one's clock behind the first one's."""
+    rule = await world.rule("amka", "high_value", BOSS, KES=9_000)
+    now = utc_now()
+    for recipients, minutes_ago in ((BOSS, CLERK), 20), ((CLERK,), 25):
+        terms = RuleTerms(Kind.HIGH_VALUE, {"KES": 8_000}, recipients, 0, True)
+        await world.change("amka", rule, terms, at=now - timedelta(minutes=minutes_ago))
+    await world.request("amka", "high", 9_500)
+    await world.callback("amka", request_id="high", amount=9_500)
+    await world.deliver()
+
+    async def rotate(conn):
+        vault = Vault(Fernet.generate_key().decode())
+        await rotate_secret(conn, vault, tenant_id="amka", account_id=world.accounts["amka"][0], actor=Actor("boss"),
+                            now=now - timedelta(minutes=10))  # fmt: skip
+
+    await world.running["payments"].service.db.run(rotate, "amka")
+    assert [outcome for outcome in await run_checks() if not outcome.is_held] == []
+
+
+MANY_RULES = """
+INSERT INTO audit (tenant_id, audit_id, at, actor, action, subject, after)
+SELECT 'amka', gen_random_uuid(), now(), 'x', 'rule-created', gen_random_uuid()::text, '{"recipients": []}'
+FROM generate_series(1, 500)
+"""
+MANY_ALERTS = """
+INSERT INTO alerts (tenant_id, alert_id, rule_id, kind, subject, summary, raised_at)
+SELECT 'amka', gen_random_uuid(), rule_id, kind, n::text, 'x', now()
+FROM generate_series(1, 500) AS n, (SELECT rule_id, kind FROM alert_rules WHERE tenant_id = 'amka' LIMIT 1) AS any_rule
+"""
+
+
+def times_read(plan, table):
+    """How often a plan has read a table."""
+    own = plan["Actual Loops"] if plan.get("Relation Name") == table else 0
+    return own + sum(times_read(child, table) for child in plan.get("Plans", []))
+
+
+async def test_mails_are_held_against_rules_that_are_read_once(world):
+    async with connected(world.urls["alerts"].superuser) as conn:
+        await conn.execute(f"{MANY_RULES}; {MANY_ALERTS}; ANALYZE")
+    async with connected(world.urls["alerts"].auditor, *ZONES) as conn:
+        plan = json.loads(await conn.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {ALERTS_MAILED}"))[0]["Plan"]
+    assert times_read(plan, "audit") == 1
 
 
 KEEP_ALONE = """

@@ -9,7 +9,7 @@ WITH said AS (
            lag(after) OVER changes AS earlier, row_number() OVER changes AS n,
            count(*) OVER (PARTITION BY tenant_id, subject) AS last, first_value(at) OVER changes AS first_at
     FROM audit WHERE action IN ('rule-created', 'rule-changed')
-    WINDOW changes AS (PARTITION BY tenant_id, subject ORDER BY at, audit_id)
+    WINDOW changes AS (PARTITION BY tenant_id, subject ORDER BY number NULLS FIRST, at, audit_id)
 )
 SELECT coalesce(r.tenant_id, s.tenant_id) AS tenant_id, 'alert_rules' AS table_name,
        coalesce(r.rule_id::text, s.rule_id) AS key, CASE WHEN r.kind IS NOT NULL THEN has END AS has,
@@ -66,27 +66,31 @@ WHERE f.fleet_id IS NULL AND a.alert_id IS NULL
 """
 # Of a rule that changed within seconds of the alert, either version may have been in force.
 ALERTS_MAILED = """
-WITH versions AS (
-    SELECT tenant_id, subject AS rule_id, at - interval '10 seconds' AS since, after -> 'recipients' AS recipients,
-           coalesce(lead(at) OVER (PARTITION BY tenant_id, subject ORDER BY at, audit_id), 'infinity') + interval '10 seconds'
-           AS until
+WITH changes AS (
+    SELECT tenant_id, subject AS rule_id, number, audit_id, after -> 'recipients' AS recipients,
+           max(at) OVER (PARTITION BY tenant_id, subject ORDER BY number NULLS FIRST, at, audit_id) AS at
     FROM audit WHERE action IN ('rule-created', 'rule-changed')
+), versions AS (
+    SELECT tenant_id, rule_id, recipients, at - interval '10 seconds' AS since,
+           coalesce(lead(at) OVER (PARTITION BY tenant_id, rule_id ORDER BY number NULLS FIRST, at, audit_id), 'infinity')
+           + interval '10 seconds' AS until
+    FROM changes
 ), queued AS (
     SELECT tenant_id, alert_id, jsonb_agg(recipient) AS recipients, min(created_at) AS first_at, max(created_at) AS last_at,
            min(rule_id::text) AS rule_id, max(rule_id::text) AS last_rule
     FROM audited_deliveries GROUP BY tenant_id, alert_id
+), mailed AS (
+    SELECT a.tenant_id, a.alert_id, bool_or(v.recipients @> coalesce(q.recipients, '[]')
+                                            AND coalesce(q.recipients, '[]') @> v.recipients) AS to_its_recipients
+    FROM alerts AS a LEFT JOIN queued AS q USING (tenant_id, alert_id)
+    JOIN versions AS v ON v.tenant_id = a.tenant_id AND v.rule_id = a.rule_id::text AND a.raised_at BETWEEN v.since AND v.until
+    GROUP BY a.tenant_id, a.alert_id
 )
 SELECT tenant_id, 'deliveries' AS table_name, 'alert ' || alert_id AS key, has,
        CASE WHEN a.rule_id IS NOT NULL THEN should END AS should
-FROM alerts AS a FULL JOIN queued AS q USING (tenant_id, alert_id), LATERAL (
-    SELECT EXISTS (
-        SELECT FROM versions AS v
-        WHERE v.tenant_id = a.tenant_id AND v.rule_id = a.rule_id::text AND a.raised_at BETWEEN v.since AND v.until
-          AND v.recipients @> coalesce(q.recipients, '[]') AND coalesce(q.recipients, '[]') @> v.recipients
-    ) AS to_its_recipients
-) AS known, LATERAL (
+FROM alerts AS a FULL JOIN queued AS q USING (tenant_id, alert_id) LEFT JOIN mailed USING (tenant_id, alert_id), LATERAL (
     SELECT jsonb_build_object('first_at', q.first_at, 'last_at', q.last_at, 'rule_id', q.rule_id, 'last_rule', q.last_rule,
-                              'to_the_recipients_of_its_rule', to_its_recipients) AS has,
+                              'to_the_recipients_of_its_rule', coalesce(to_its_recipients, false)) AS has,
            jsonb_build_object('first_at', CASE WHEN q.rule_id IS NOT NULL THEN a.raised_at END,
                               'last_at', CASE WHEN q.rule_id IS NOT NULL THEN a.raised_at END,
                               'rule_id', CASE WHEN q.rule_id IS NOT NULL THEN a.rule_id::text END,

@@ -55,7 +55,8 @@ WITH kept AS (
     FROM gateway_secrets
 ), made AS (
     SELECT tenant_id, subject AS account_id, at, before,
-           lead((after ->> 'old_secrets_expire_at')::timestamptz) OVER (PARTITION BY tenant_id, subject ORDER BY at) AS until,
+           lead((after ->> 'old_secrets_expire_at')::timestamptz)
+           OVER (PARTITION BY tenant_id, subject ORDER BY number NULLS FIRST, at) AS until,
            row_number() OVER (PARTITION BY tenant_id, subject ORDER BY at) AS n
     FROM audit WHERE action IN ('open-gateway-account', 'rotate-gateway-secret')
 )
