@@ -23,6 +23,7 @@ from shared.publisher import DEAD_LETTER_SUFFIX, STAMPED, Message, Publisher, cr
 SETTLED = "dead-letters-settled"
 SETTLED_KEPT = {**STAMPED, "cleanup.policy": "compact"}
 SEND_AT_ONCE = 200
+BYTES_AT_ONCE = 8 * 1024 * 1024
 SILENCE_LIMIT_S = 15.0
 
 
@@ -55,24 +56,33 @@ class Decision(msgspec.Struct, frozen=True):
     why: str | None = None
 
 
+class Decided(NamedTuple):
+    """A decision, and when the broker got it."""
+
+    decision: Decision
+    broker_ms: int
+
+
 _decode_decision = msgspec.json.Decoder(Decision).decode
 
 
 async def open_letters(bootstrap: str) -> list[Letter]:
     """The letters about which nothing was decided, as they came. StackError when the broker does not answer."""
     async with _reading(bootstrap) as reader:
-        settled = await reader.decisions()
-        letters = [letter async for letter, _ in reader.letters() if letter.id not in settled]
+        decided = await reader.decisions()
+        letters = [
+            letter async for letter, record in reader.letters() if _about(record, decided.get(letter.id)) is None
+        ]
     return sorted(letters, key=lambda letter: letter.at)
 
 
 async def find_letter(bootstrap: str, letter_id: str) -> tuple[Letter, Content, Decision | None]:
     """A letter, open or settled, with its content. StackError when there is none of that id."""
     async with _reading(bootstrap) as reader:
-        decision = (await reader.decisions()).get(letter_id)
+        decided = (await reader.decisions()).get(letter_id)
         async for letter, record in reader.letters():
             if letter.id == letter_id:
-                return letter, Content(record.key, record.value), decision
+                return letter, Content(record.key, record.value), _about(record, decided)
     raise StackError(f"there is no dead letter {letter_id}")
 
 
@@ -95,7 +105,7 @@ async def replay(bootstrap: str, chosen: Iterable[Letter], *, now: datetime) -> 
         async for letter, record in reader.letters():
             if letter.id in first:
                 batch[letter.source] = _original(letter, record)
-            if len(batch) == SEND_AT_ONCE:
+            if len(batch) == SEND_AT_ONCE or sum(len(m.value or b"") for m in batch.values()) >= BYTES_AT_ONCE:
                 sent += await _send_again(publisher, batch, by_source, now)
         sent += await _send_again(publisher, batch, by_source, now)
     return len(sent), sum(len(by_source[source]) for source in sent)
@@ -123,6 +133,11 @@ def letter_of(record: ConsumerRecord) -> Letter:
         bytes=len(record.value or b""),
         is_whole=bool(record.value) and "cut-from-bytes" not in said,
     )
+
+
+def _about(record: ConsumerRecord, decided: Decided | None) -> Decision | None:
+    # Ids begin anew in a topic that was deleted and made again: what is older than the record was about another one.
+    return decided.decision if decided is not None and decided.broker_ms >= record.timestamp else None
 
 
 def _original(letter: Letter, record: ConsumerRecord) -> Message:
@@ -160,9 +175,13 @@ class _Reader:
         async for record in self._records([topic for topic in self._places if topic.endswith(DEAD_LETTER_SUFFIX)]):
             yield letter_of(record), record
 
-    async def decisions(self) -> dict[str, Decision]:
+    async def decisions(self) -> dict[str, Decided]:
         """What was decided, by the letter's id."""
-        return {r.key.decode(): _decode_decision(r.value) async for r in self._records([SETTLED]) if r.key and r.value}
+        return {
+            r.key.decode(): Decided(_decode_decision(r.value), r.timestamp)
+            async for r in self._records([SETTLED])
+            if r.key and r.value
+        }
 
     async def _records(self, topics: Sequence[str]) -> AsyncIterator[ConsumerRecord]:
         places = [place for topic in topics for place in self._places.get(topic, [])]

@@ -6,7 +6,7 @@ published already is sent; the rest is the relay's work.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from deploy.errors import StackError
@@ -20,6 +20,7 @@ ATTEMPTS = 5
 PAUSE_S = 1.0
 SAY_EVERY = 50  # batches
 STATEMENT_LIMIT_S = 60.0
+CLOCKS_DIFFER = timedelta(minutes=10)  # at most, between the hosts that wrote the events
 
 # The key starts with the tenant: stepping from one tenant to the next reads a page each, however many events there are.
 LOGS = """
@@ -38,6 +39,7 @@ WHERE tenant_id = $1 AND id > $2 AND id <= $3 AND published_at IS NOT NULL
   AND ($4::timestamptz IS NULL OR created_at >= $4)
 ORDER BY id LIMIT $5
 """
+NEXT = "SELECT id, created_at FROM outbox WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT 1"
 
 
 class Position(NamedTuple):
@@ -99,10 +101,25 @@ async def event_log(
     tenants = list(logs)
     for tenant_id in tenants[tenants.index(after.tenant_id) if after else 0 :]:
         reached = after.event_number if after and tenant_id == after.tenant_id else 0
+        if since is not None:
+            reached = await _last_before(conn, tenant_id, since - CLOCKS_DIFFER, within=(reached, logs[tenant_id]))
         while rows := await conn.fetch(PAGE, tenant_id, reached, logs[tenant_id], since, BATCH_LIMIT):
             reached = rows[-1]["id"]
             messages = [Message(row["topic"], row["key"].encode(), row["event"].encode()) for row in rows]
             yield Position(tenant_id, reached), messages
+
+
+async def _last_before(conn: Connection, tenant_id: str, instant: datetime, *, within: tuple[int, int]) -> int:
+    """A number in `within` up to which all was written before `instant`: halved over the key, nothing is read through."""
+    low, high = within
+    while low < high:
+        middle = (low + high) // 2
+        row = await conn.fetchrow(NEXT, tenant_id, middle)
+        if row is None or row["created_at"] >= instant:
+            high = middle
+        else:
+            low = row["id"]
+    return low
 
 
 def _how_to_go_on(service: str, since: datetime | None, reached: Position | None) -> str:

@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 
 import pytest
 from aiokafka import ConsumerRecord
+from aiokafka.admin import AIOKafkaAdminClient
 from typer.testing import CliRunner
 
 from deploy.cli import app
+from deploy.operations import dead_letters
 from deploy.operations.dead_letters import open_letters, replay
 from shared.kafka import dead_letter
 from shared.publisher import Publisher, ensure_topics
+from tests.conftest import until
 from tests.shared.topics import end_offsets, new_topic, ping_of, read_all, wire
 
 NOW = datetime(2026, 3, 1, 8, tzinfo=UTC)
@@ -130,6 +133,42 @@ async def test_several_replays_at_once_and_new_letters_meanwhile_lose_nothing(de
     assert await desk.listed() == []
     assert {json.loads(value)["data"]["n"] for _, value in await desk.sent_again()} == set(range(460))
     assert await end_offsets(desk.bootstrap, f"{desk.topic}.dlq") == 460
+
+
+async def test_decisions_about_a_topic_that_was_deleted_hide_nothing_in_the_new_one(desk: Desk):
+    await desk.set_aside(event(desk.topic, 1))
+    letter = (await desk.listed())[0]["id"]
+    await desk.takings("drop", letter, "--why", "old")
+    admin = AIOKafkaAdminClient(bootstrap_servers=desk.bootstrap)
+    await admin.start()
+    await admin.delete_topics([f"{desk.topic}.dlq"])
+
+    async def is_gone():
+        return f"{desk.topic}.dlq" not in await admin.list_topics()
+
+    await until(is_gone)
+    await admin.close()
+    await desk.set_aside(event(desk.topic, 2))
+    assert [found["id"] for found in await desk.listed()] == [letter]
+    assert json.loads(await desk.takings("show", letter))["decision"] is None
+    await desk.takings("replay", letter)
+    assert await desk.listed() == []
+    assert json.loads(await desk.takings("show", letter))["decision"]["decision"] == "replayed"
+
+
+async def test_a_replay_holds_only_so_many_bytes_at_once(desk: Desk, monkeypatch):
+    sizes, send_all = [], Publisher.send_all
+
+    async def measured(self, messages):
+        if messages and messages[0].topic == desk.topic:
+            sizes.append(sum(len(message.value) for message in messages))
+        return await send_all(self, messages)
+
+    monkeypatch.setattr(dead_letters, "BYTES_AT_ONCE", 4 * 10_000)
+    await desk.set_aside(*(b"x" * 10_000 for _ in range(10)))
+    monkeypatch.setattr(Publisher, "send_all", measured)
+    assert await desk.takings("replay", "--topic", desk.topic) == "10 records sent again, 10 dead letters settled\n"
+    assert sizes == [40_000, 40_000, 20_000]
 
 
 async def test_a_broker_that_does_not_answer_is_said_in_one_line(desk: Desk):

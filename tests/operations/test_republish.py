@@ -95,6 +95,26 @@ async def test_since_leaves_out_what_is_older(log, kafka):
     assert await log.sent(kafka) == [[2, 3], [0]]
 
 
+ROWS_READ = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'outbox'"
+
+
+async def test_since_does_not_read_what_is_older(log):
+    first, second = log.tenants
+    await log.add(3_000, tenant=first, at=MONDAY - DAY)
+    await log.add(1_000, tenant=second, at=MONDAY - DAY)
+    await log.add(5, tenant=first, at=MONDAY + timedelta(minutes=5))
+    await log.add(3, tenant=second, at=MONDAY - timedelta(minutes=5))  # a clock that is behind
+    await log.add(2, tenant=second)
+    async with connected(log.urls.superuser) as conn, conn.transaction():
+        found = [len(messages) async for _, messages in event_log(conn, since=MONDAY, after=None)]
+        assert found == [5, 2]
+        assert await conn.fetchval(ROWS_READ) < 100
+        assert [_ async for _ in event_log(conn, since=MONDAY + DAY, after=None)] == []
+        after = Position(first, await conn.fetchval("SELECT max(id) - 2 FROM outbox WHERE tenant_id = $1", first))
+        found = [len(messages) async for _, messages in event_log(conn, since=MONDAY, after=after)]
+        assert found == [2, 2]
+
+
 async def test_events_written_meanwhile_are_not_chased(log, monkeypatch):
     monkeypatch.setattr(republish_events, "BATCH_LIMIT", 1)
     first, _ = log.tenants
@@ -124,11 +144,13 @@ async def test_a_failed_run_says_where_to_go_on_and_goes_on_there(log, kafka, mo
     with monkeypatch.context() as patched:
         patched.setattr(republish_events.Publisher, "send_all", down_after_two)
         with pytest.raises(StackError, match="3 were sent") as failure:
-            await republish("payments", say=print)
+            await republish("payments", since=MONDAY, say=print)
     assert len(calls) == 2 + republish_events.ATTEMPTS
     place = Position.parse(str(failure.value).rpartition(" ")[2])
     assert place.tenant_id == first
-    assert await republish("payments", after=place, say=print) == 3
+    command = f"takings republish payments --since 2026-03-02T08:00:00+00:00 --after {place}"
+    assert str(failure.value).endswith(f"Go on with: {command}")
+    assert await republish("payments", since=MONDAY, after=place, say=print) == 3
     assert await log.sent(kafka) == [[0, 1, 2], [0, 1, 2]]
 
 
@@ -137,7 +159,7 @@ async def test_a_broker_that_is_down_is_an_error_and_not_a_loss(log, monkeypatch
     monkeypatch.setattr(republish_events, "ATTEMPTS", 2)
     monkeypatch.setenv("TAKINGS_KAFKA_BOOTSTRAP", "127.0.0.1:1")
     await log.add(1, tenant=log.tenants[0])
-    with pytest.raises(StackError, match="0 were sent"):
+    with pytest.raises(StackError, match=r"0 were sent\. Go on with: takings republish payments$"):
         await republish("payments", say=print)
 
 
