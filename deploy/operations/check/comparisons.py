@@ -3,15 +3,18 @@
 The snapshots are opened downstream first (alerts, reporting, payouts, payments): whatever a reader has applied, the snapshot
 of its source shows. So a row that only the reader has is a fault, and one that the source has told and the reader has not
 applied is a fault once it is older than a minute.
+
+A tenant's rows are read twice at most: for the digests, and where these differ until enough is named.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple
 
-from deploy.operations.check.findings import Fault, Outcome, difference
+import asyncpg
+
+from deploy.operations.check.findings import PAGE, TENANTS, Fault, Outcome, difference
 from shared.db import Connection
 
-TENANTS = "SELECT tenant_id FROM tenants ORDER BY tenant_id"
 DUE = "SELECT now() - interval '1 minute'"
 
 
@@ -25,14 +28,18 @@ class Side(NamedTuple):
     def digest(self) -> str:
         """Per bucket how many rows there are, and a sum over all that is in them."""
         return f"""
-        SELECT bucket, count(*) AS rows, sum(hashtextextended(key || content, 0)::numeric) AS hashes
-        FROM ({self.rows}) AS side GROUP BY bucket
+        SELECT coalesce(bucket, '') AS bucket, count(*) AS rows,
+               sum(hashtextextended(coalesce(key, '') || content, 0)::numeric) AS hashes
+        FROM ({self.rows}) AS side GROUP BY 1
         """  # noqa: S608 - of constants
 
     @property
-    def bucket(self) -> str:
-        """The rows of the bucket $2."""
-        return f"SELECT key, content, told_at FROM ({self.rows}) AS side WHERE bucket = $2"  # noqa: S608 - of constants
+    def in_buckets(self) -> str:
+        """The rows of the buckets $2, in the order in which Python sorts their keys."""
+        return f"""
+        SELECT coalesce(key, '') AS key, content, told_at FROM ({self.rows}) AS side
+        WHERE coalesce(bucket, '') = ANY ($2) ORDER BY coalesce(key, '') COLLATE "C"
+        """  # noqa: S608 - of constants
 
 
 class Comparison(NamedTuple):
@@ -46,12 +53,13 @@ class Comparison(NamedTuple):
 
 
 Digest = dict[str, tuple[int, int]]
+Rows = AsyncIterator[asyncpg.Record]
 
 
 async def compare(comparison: Comparison, snapshots: Mapping[str, Connection]) -> Outcome:
     """Compare both sides, tenant by tenant; `snapshots` by service."""
     outcome = Outcome(comparison.kept.service, comparison.name, comparison.holds)
-    return await outcome.collect(_faults(comparison, snapshots), snapshots.values())
+    return await outcome.collect(_faults(comparison, snapshots), snapshots.values(), is_counted=False)
 
 
 async def _faults(comparison: Comparison, snapshots: Mapping[str, Connection]) -> AsyncIterator[Fault]:
@@ -60,8 +68,8 @@ async def _faults(comparison: Comparison, snapshots: Mapping[str, Connection]) -
     for tenant_id in sorted(tenants):
         told = await _digest(comparison.told, snapshots, tenant_id)
         kept = await _digest([comparison.kept], snapshots, tenant_id)
-        for bucket in sorted(bucket for bucket in {*told, *kept} if told.get(bucket) != kept.get(bucket)):
-            async for fault in _faults_in(comparison, snapshots, tenant_id, bucket):
+        if buckets := [bucket for bucket in {*told, *kept} if told.get(bucket) != kept.get(bucket)]:
+            async for fault in _faults_in(comparison, snapshots, tenant_id, buckets):
                 yield fault
 
 
@@ -75,19 +83,28 @@ async def _digest(sides: Sequence[Side], snapshots: Mapping[str, Connection], te
 
 
 async def _faults_in(
-    comparison: Comparison, snapshots: Mapping[str, Connection], tenant_id: str, bucket: str
+    comparison: Comparison, snapshots: Mapping[str, Connection], tenant_id: str, buckets: Sequence[str]
 ) -> AsyncIterator[Fault]:
-    told = {}
-    for side in comparison.told:
-        conn = snapshots[side.service]
-        due = await conn.fetchval(DUE)
-        for row in await conn.fetch(side.bucket, tenant_id, bucket):
-            told[row["key"]] = (row["content"], row["told_at"] <= due)
-    kept = {
-        row["key"]: row["content"]
-        for row in await snapshots[comparison.kept.service].fetch(comparison.kept.bucket, tenant_id, bucket)
-    }
-    for key in sorted({*told, *kept}):
-        should, is_due = told.get(key, (None, True))
-        if kept.get(key) != should and is_due:
-            yield Fault(tenant_id, comparison.table_name, key, difference(kept.get(key), should))
+    due = {side.service: await snapshots[side.service].fetchval(DUE) for side in comparison.told}
+    sides = (*comparison.told, comparison.kept)
+    rows = [aiter(snapshots[side.service].cursor(side.in_buckets, tenant_id, buckets, prefetch=PAGE)) for side in sides]
+    async for key, (*told, kept) in _by_key(rows):
+        is_due, should = True, None
+        for side, row in zip(comparison.told, told, strict=True):
+            if row is not None:
+                is_due, should = row["told_at"] <= due[side.service], row["content"]
+        has = None if kept is None else kept["content"]
+        if has != should and is_due:
+            yield Fault(tenant_id, comparison.table_name, key, difference(has, should))
+
+
+async def _by_key(streams: Sequence[Rows]) -> AsyncIterator[tuple[str, list[asyncpg.Record | None]]]:
+    """Of streams that are sorted by key: each key, and the row that each stream has of it."""
+    heads = [await anext(stream, None) for stream in streams]
+    while keys := [head["key"] for head in heads if head is not None]:
+        key = min(keys)
+        rows: list[asyncpg.Record | None] = [None] * len(streams)
+        for number, stream in enumerate(streams):
+            while (head := heads[number]) is not None and head["key"] == key:
+                rows[number], heads[number] = head, await anext(stream, None)
+        yield key, rows

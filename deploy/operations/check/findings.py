@@ -13,6 +13,7 @@ from shared.db import Connection
 
 MOST_NAMED = 20
 PAGE = 1_000
+TENANTS = "SELECT tenant_id FROM tenants ORDER BY tenant_id"
 
 
 class Check(NamedTuple):
@@ -35,13 +36,14 @@ class Fault(NamedTuple):
 
 @dataclass(slots=True)
 class Outcome:
-    """What a check has found: the first faults by name, the number of the rest."""
+    """What a check has found: the first faults by name, the number of the rest as far as they were looked for."""
 
     service: str
     name: str
     holds: str
     faults: list[Fault] = field(default_factory=list)
     more: int = 0
+    is_counted: bool = True  # else there may be more than `more`
     error: str | None = None  # the check could not be made
     took_s: float = 0.0
 
@@ -50,8 +52,13 @@ class Outcome:
         """Whether nothing is wrong."""
         return not self.faults and self.error is None
 
-    async def collect(self, found: AsyncIterator[Fault], snapshots: Iterable[Connection]) -> "Outcome":
-        """Keep the first of what is `found` in `snapshots`, count the rest; what cannot be read is an outcome too."""
+    async def collect(
+        self, found: AsyncIterator[Fault], snapshots: Iterable[Connection], *, is_counted: bool = True
+    ) -> "Outcome":
+        """Keep the first of what is `found` in `snapshots`; what cannot be read is an outcome too.
+
+        The rest is counted, or else looking ends with the first one that is not kept.
+        """
         began = time.monotonic()
         try:
             async with AsyncExitStack() as savepoints:  # the snapshots outlive a failure
@@ -60,8 +67,11 @@ class Outcome:
                 async for fault in found:
                     if len(self.faults) < MOST_NAMED:
                         self.faults.append(fault)
-                    else:
-                        self.more += 1
+                        continue
+                    self.more += 1
+                    if not is_counted:
+                        self.is_counted = False
+                        break
         except (asyncpg.PostgresError, msgspec.MsgspecError, ValueError) as error:
             self.error = str(error)
         self.took_s = round(time.monotonic() - began, 3)

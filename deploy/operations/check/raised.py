@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from deploy.operations.check.findings import PAGE, Fault, Outcome, difference
+from deploy.operations.check.findings import PAGE, TENANTS, Fault, Outcome, difference
 from deploy.operations.rule_history import RuleHistory, rule_history
 from services.alerts.models import Alert
 from services.alerts.worker import EVENTS
@@ -16,7 +16,6 @@ from shared.db import Connection
 from shared.events import Decoder, Received
 from shared.events.catalogue import ALL_EVENTS
 
-TENANTS = "SELECT tenant_id FROM tenants ORDER BY tenant_id"
 # Of the many payments only those that some rule could have found high.
 PAYMENTS = """
 SELECT event::text AS event FROM outbox

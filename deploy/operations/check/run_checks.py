@@ -73,6 +73,8 @@ def lines_of(outcomes: Sequence[Outcome]) -> list[str]:
             lines.append(f"         could not be checked: {outcome.error}")
         lines += [f"         {f.table_name} {f.key} of {f.tenant_id}: {f.problem}" for f in outcome.faults]
         if outcome.more:
-            lines.append(f"         and {outcome.more:,} more")
+            lines.append(
+                f"         and {outcome.more:,} more" if outcome.is_counted else "         and more, not looked for"
+            )
     failed = sum(not outcome.is_held for outcome in outcomes)
     return [*lines, f"{failed} of {len(outcomes)} checks failed" if failed else f"all {len(outcomes)} checks held"]

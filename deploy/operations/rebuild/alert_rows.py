@@ -27,7 +27,6 @@ INSERT INTO alerts (tenant_id, alert_id, rule_id, kind, subject, fleet_id, summa
 SELECT * FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[])
 ON CONFLICT (tenant_id, rule_id, subject) DO NOTHING
 """
-ALL_TENANTS = "SELECT tenant_id FROM tenants"
 # What people answered is in the audit trail.
 ACKNOWLEDGE = """
 UPDATE rebuild.alerts AS made SET status = 'acknowledged', acknowledged_at = said.at, acknowledged_by = said.actor

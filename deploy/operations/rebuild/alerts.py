@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from deploy.operations.access import connected
+from deploy.operations.check.findings import TENANTS
 from deploy.operations.rebuild import alert_rows as sql
 from deploy.operations.rebuild.differences import ComparedTable, Differences, Suspects, differences_at, suspects_in
 from deploy.operations.rebuild.event_log import EventLog, event_logs
@@ -97,13 +98,13 @@ class _Building:
         """Give the alerts the answers of people."""
         owner = self._beside.owner
         async with owner.transaction():
-            await bind_tenants(owner, [row["tenant_id"] for row in await self._auditor.fetch(sql.ALL_TENANTS)])
+            await bind_tenants(owner, [row["tenant_id"] for row in await self._auditor.fetch(TENANTS)])
             await owner.execute(sql.ACKNOWLEDGE)
 
     async def finish(self, suspects: Suspects, *, since: datetime, dry_run: bool) -> tuple[Differences, float]:
         """Apply the last events while writers wait, compare, and swap; how long they waited. Raises StackError."""
         owner = self._beside.owner
-        tenants = [row["tenant_id"] for row in await self._auditor.fetch(sql.ALL_TENANTS)]
+        tenants = [row["tenant_id"] for row in await self._auditor.fetch(TENANTS)]
         async with self._beside.writers_stopped(keep=not dry_run):
             stopped = time.monotonic()
             await self.catch_up(since=since)
