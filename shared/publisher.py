@@ -2,12 +2,13 @@
 
 import asyncio
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
 from shared.log import logger
 
@@ -16,6 +17,7 @@ log = logger(__name__)
 SEND_LIMIT_S = 10.0
 PARTITIONS = 4
 RECORD_LIMIT_BYTES = 4 * 1024 * 1024
+OF_THE_TOPIC = 1  # config_source in the protocol: set on the topic, not the broker's default
 DEAD_LETTER_SUFFIX = ".dlq"
 DEAD_LETTER_LIMIT_BYTES = RECORD_LIMIT_BYTES + 64 * 1024  # the record that it was, and its headers
 # By the broker's clock: a publisher's that is wrong would have its records refused, or deleted as old at once.
@@ -96,7 +98,7 @@ def _partition(key: bytes | None, partitions: list[int], _available: list[int]) 
 
 
 async def ensure_topics(bootstrap: str, topics: Sequence[str]) -> None:
-    """Create `topics` and their dead-letter topics where they are missing. Raises KafkaError, OSError."""
+    """Create `topics` and their dead-letter topics, or give those that are there our settings. Raises KafkaError, OSError."""
     events = dict.fromkeys(topics, EVENTS_KEPT)
     await create_topics(
         bootstrap, events | dict.fromkeys((topic + DEAD_LETTER_SUFFIX for topic in topics), DEAD_LETTERS_KEPT)
@@ -104,14 +106,38 @@ async def ensure_topics(bootstrap: str, topics: Sequence[str]) -> None:
 
 
 async def create_topics(bootstrap: str, settings: Mapping[str, Mapping[str, str]]) -> None:
-    """Create the topics that are missing, each with its settings. Raises KafkaError, OSError."""
+    """Create the topics that are missing, each with its settings; give them to those that have others.
+
+    Raises KafkaError, OSError.
+    """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5_000)
     await admin.start()
     try:
-        for name, kept in settings.items():
-            try:
-                await admin.create_topics([NewTopic(name, PARTITIONS, 1, topic_configs=dict(kept))])
-            except TopicAlreadyExistsError:
-                continue
+        wanted = [NewTopic(name, PARTITIONS, 1, topic_configs=dict(kept)) for name, kept in settings.items()]
+        if wanted:
+            created = await admin.create_topics(wanted)
+            _warn_of("topic not created", created.topic_errors, but=TopicAlreadyExistsError)
+            await _adjust_topics(admin, settings)
     finally:
         await admin.close()
+
+
+async def _adjust_topics(admin: AIOKafkaAdminClient, settings: Mapping[str, Mapping[str, str]]) -> None:
+    others = []
+    for answer in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in settings]):
+        failed = [(name, code, message) for code, message, _, name, _ in answer.resources]
+        _warn_of("topic's settings not read", failed, but=UnknownTopicOrPartitionError)  # made just now
+        for code, _, _, name, entries in answer.resources:
+            own = {key: value for key, value, _, source, *_ in entries if source == OF_THE_TOPIC}
+            if not code and not settings[name].items() <= own.items():
+                # The request replaces all: what somebody else has set stays.
+                others.append(ConfigResource(ConfigResourceType.TOPIC, name, own | dict(settings[name])))
+    for answer in await admin.alter_configs(others) if others else ():
+        _warn_of("topic's settings not changed", [(name, code, message) for code, message, _, name in answer.resources])
+
+
+def _warn_of(what: str, answers: Iterable[tuple[str, int, str]], *, but: type[KafkaError] | None = None) -> None:
+    # No reason to stop: where we have no right to it, it is the operator's to do.
+    for topic, code, message in answers:
+        if code and not (but is not None and code == but.errno):
+            log.warning(what, topic=topic, error=message or code)

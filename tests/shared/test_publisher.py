@@ -1,0 +1,42 @@
+"""Topics that are there already get the settings that new ones are made with."""
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from shared.publisher import DEAD_LETTERS_KEPT, EVENTS_KEPT, ensure_topics
+from tests.conftest import until
+from tests.shared.topics import new_topic
+
+
+async def settings_of(admin, topic):
+    """All settings of a topic, also those that are the broker's defaults."""
+    (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    ((error_code, _, _, _, entries),) = answer.resources
+    assert error_code == 0
+    return {entry[0]: entry[1] for entry in entries}
+
+
+async def test_topics_from_an_older_version_get_our_settings_and_keep_the_others(kafka, monkeypatch):
+    topic = new_topic()
+    letters = f"{topic}.dlq"
+    old = {"retention.ms": "604800000", "max.message.bytes": "1000000", "segment.ms": "3600000"}
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, 4, 1, topic_configs=old) for name in (topic, letters)])
+    await ensure_topics(kafka, [topic])
+
+    async def adjusted():
+        of_letters, of_events = await settings_of(admin, letters), await settings_of(admin, topic)
+        return DEAD_LETTERS_KEPT.items() <= of_letters.items() and EVENTS_KEPT.items() <= of_events.items()
+
+    await until(adjusted)
+    for name, days in ((letters, "-1"), (topic, "604800000")):
+        now = await settings_of(admin, name)
+        assert (now["segment.ms"], now["retention.ms"]) == ("3600000", days)
+
+    async def refused(*_arguments):
+        raise AssertionError("nothing differs any more")
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "alter_configs", refused)
+    await ensure_topics(kafka, [topic])
+    await admin.close()
