@@ -92,15 +92,19 @@ def rebuild(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only compare; status 1 when the live one is wrong.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Swap also when the new one lacks rows of the live one.")
+    ] = False,
 ) -> None:
     """Build a read model anew from the event logs beside the live one, compare, and swap them without a gap.
 
-    Safe while the services run, and when it is killed: the next run begins anew.
+    Safe while the services run, and when it is killed: the next run begins anew. New tables that lack rows of the live ones
+    are not put in place: it names the rows, and the exit status is 1.
     """
-    rebuilt = asyncio.run(_rebuild_of(read_model)(dry_run=dry_run, say=typer.echo))
+    rebuilt = asyncio.run(_rebuild_of(read_model)(dry_run=dry_run, force=force, say=typer.echo))
     for line in rebuilt.lines():
         typer.echo(line)
-    raise typer.Exit(1 if dry_run and rebuilt.differences.total else 0)
+    raise typer.Exit(0 if rebuilt.is_swapped or not rebuilt.differences.total else 1)
 
 
 def _rebuild_of(read_model: ReadModel) -> "Callable[..., Coroutine[Any, Any, Rebuilt]]":

@@ -66,7 +66,7 @@ async def test_people_and_the_consumer_go_on_while_tables_are_swapped(world):
     traffic = [asyncio.create_task(call) for call in calls]
     try:
         for _ in range(size(short=2, long=25)):
-            rebuilt = await rebuild_alerts(dry_run=False, say=print)
+            rebuilt = await rebuild_alerts(dry_run=False, force=False, say=print)
             assert rebuilt.differences.lines == []
             assert [task.exception() for task in traffic if task.done()] == []
     finally:

@@ -42,7 +42,7 @@ async def contents(world):
 
 async def rebuild(**more):
     said = []
-    return await rebuild_reporting(dry_run=more.get("dry_run", False), say=said.append)
+    return await rebuild_reporting(dry_run=more.get("dry_run", False), force=more.get("force", False), say=said.append)
 
 
 async def catalogue(world):
@@ -85,7 +85,10 @@ async def test_a_dry_run_says_what_is_wrong_and_a_run_puts_it_right(world, monke
     }  # fmt: skip
     assert any("amount is 1003, should be 1002" in line for line in rebuilt.lines())
     assert await contents(world) == wrong
-    assert (await rebuild()).differences.total == 5
+    refused = await rebuild()
+    assert (refused.is_swapped, refused.differences.lacking) == (False, {"payee_balances": 1})
+    assert await contents(world) == wrong
+    assert (await rebuild(force=True)).differences.total == 5
     assert await contents(world) == right
     assert (await rebuild(dry_run=True)).differences.total == 0
 
@@ -114,7 +117,7 @@ async def test_what_a_killed_run_left_is_no_hindrance(world, monkeypatch):
             await rebuild()
     async with connected(world.urls["reporting"].owner) as conn:  # as kill -9 would leave it
         await conn.execute("CREATE SCHEMA IF NOT EXISTS rebuild; CREATE TABLE rebuild.payments (x int)")
-    await rebuild()
+    await rebuild(force=True)  # one row was of nobody
     assert await contents(world) == right
     await catalogue(world)
 

@@ -40,8 +40,11 @@ TABLES = (
 CLOCKS_DIFFER = timedelta(minutes=10)  # at most, between the services' hosts and this one
 
 
-async def rebuild_alerts(*, dry_run: bool, say: Callable[[str], None]) -> Rebuilt:
-    """Build, compare, and unless it is a dry run put the new tables in the place of the live ones. Raises StackError."""
+async def rebuild_alerts(*, dry_run: bool, force: bool, say: Callable[[str], None]) -> Rebuilt:
+    """Build, compare, and unless it is a dry run put the new tables in the place of the live ones. Raises StackError.
+
+    New tables that lack rows of the live ones take their place only by `force`.
+    """
     began = datetime.now(UTC) - CLOCKS_DIFFER
     async with (
         shadow("alerts", TABLES) as beside,
@@ -56,8 +59,8 @@ async def rebuild_alerts(*, dry_run: bool, say: Callable[[str], None]) -> Rebuil
         await building.acknowledge()
         await analyze(beside)
         suspects = await suspects_in("alerts", TABLES)
-        differences, waited_s = await building.finish(suspects, since=began, dry_run=dry_run)
-        return Rebuilt("alerts", building.events, 0, differences, waited_s, is_swapped=not dry_run)
+        differences, waited_s = await building.finish(suspects, since=began, dry_run=dry_run, force=force)
+        return Rebuilt("alerts", building.events, 0, differences, waited_s, is_swapped=beside.is_swapped)
 
 
 class _Building:
@@ -101,16 +104,18 @@ class _Building:
             await bind_tenants(owner, [row["tenant_id"] for row in await self._auditor.fetch(TENANTS)])
             await owner.execute(sql.ACKNOWLEDGE)
 
-    async def finish(self, suspects: Suspects, *, since: datetime, dry_run: bool) -> tuple[Differences, float]:
+    async def finish(
+        self, suspects: Suspects, *, since: datetime, dry_run: bool, force: bool
+    ) -> tuple[Differences, float]:
         """Apply the last events while writers wait, compare, and swap; how long they waited. Raises StackError."""
         owner = self._beside.owner
-        tenants = [row["tenant_id"] for row in await self._auditor.fetch(TENANTS)]
-        async with self._beside.writers_stopped(keep=not dry_run):
+        tenants = [row["tenant_id"] for row in await self._auditor.fetch(sql.ALL_TENANTS)]
+        async with self._beside.writers_stopped():
             stopped = time.monotonic()
             await self.catch_up(since=since)
             await self.acknowledge()
             differences = await differences_at(owner, TABLES, suspects)
-            if not dry_run:
+            if not dry_run and (force or not differences.lacking):
                 await bind_tenants(owner, tenants)
                 if canceled := await owner.fetch(sql.CANCEL_DELIVERIES):
                     await owner.execute(sql.ADD_QUEUES, *map(list, zip(*canceled, strict=True)))

@@ -26,13 +26,12 @@ class ComparedTable:
 
     @property
     def everywhere(self) -> str:
-        """All that differs."""
+        """The keys of all that differs, of what the new table lacks first."""
         live, made = self._both
         key = ", ".join(self.key)
         return f"""
-        SELECT {key}, to_jsonb(live)::text AS has, to_jsonb(made)::text AS should
-        FROM {live} AS live FULL JOIN {made} AS made USING ({key})
-        WHERE ROW(live.*) IS DISTINCT FROM ROW(made.*)
+        SELECT {key} FROM {live} AS live FULL JOIN {made} AS made USING ({key})
+        WHERE ROW(live.*) IS DISTINCT FROM ROW(made.*) ORDER BY made.tenant_id IS NULL DESC
         """  # noqa: S608 - of constants
 
     @property
@@ -50,9 +49,10 @@ class ComparedTable:
 
 @dataclass(slots=True)
 class Differences:
-    """What was found: the number by table, the first in words."""
+    """What was found: the number by table, how many of them the new table lacks, the first in words."""
 
     counts: dict[str, int] = field(default_factory=dict)
+    lacking: dict[str, int] = field(default_factory=dict)  # tables that lack nothing are left out
     lines: list[str] = field(default_factory=list)
 
     @property
@@ -77,7 +77,7 @@ async def _keys(auditor: Connection, table: ComparedTable) -> AsyncIterator[tupl
         while (rows := await cursor.fetch(PAGE)) and found < SUSPECTS_LIMIT:
             found += len(rows)
             for row in rows:
-                yield tuple(row)[: len(table.key)]
+                yield tuple(row)
 
 
 async def differences_at(owner: Connection, tables: Sequence[ComparedTable], suspects: Suspects) -> Differences:
@@ -89,7 +89,10 @@ async def differences_at(owner: Connection, tables: Sequence[ComparedTable], sus
             continue
         await bind_tenants(owner, {key[0] for key in keys})
         rows = await owner.fetch(table.at_keys, *map(list, zip(*keys, strict=True)))
+        rows.sort(key=lambda row: row["should"] is not None)
         found.counts[table.name] = len(rows)
+        if lacking := sum(row["should"] is None for row in rows):
+            found.lacking[table.name] = lacking
         for row in rows[:MOST_NAMED]:
             key = " ".join(str(value) for value in tuple(row)[: len(table.key)])
             found.lines.append(f"{table.name} {key}: {difference(row['has'], row['should'])}")

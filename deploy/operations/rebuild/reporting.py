@@ -38,8 +38,11 @@ PASSES_LIMIT = 20
 ON_ITS_WAY = timedelta(seconds=30)  # a consumer that is further behind is said to differ
 
 
-async def rebuild_reporting(*, dry_run: bool, say: Callable[[str], None]) -> Rebuilt:
-    """Build, compare, and unless it is a dry run put the new tables in the place of the live ones. Raises StackError."""
+async def rebuild_reporting(*, dry_run: bool, force: bool, say: Callable[[str], None]) -> Rebuilt:
+    """Build, compare, and unless it is a dry run put the new tables in the place of the live ones. Raises StackError.
+
+    New tables that lack rows of the live ones take their place only by `force`.
+    """
     async with shadow("reporting", TABLES) as beside, event_logs((*EVENTS, TenantConfigured)) as logs:
         building = _Building(beside, logs)
         for number in range(1, PASSES_LIMIT + 1):
@@ -49,8 +52,10 @@ async def rebuild_reporting(*, dry_run: bool, say: Callable[[str], None]) -> Reb
                 break
         await analyze(beside)
         suspects = await suspects_in("reporting", TABLES)
-        differences, waited_s = await building.finish(suspects, dry_run=dry_run)
-        return Rebuilt("reporting", building.events, building.set_aside, differences, waited_s, is_swapped=not dry_run)
+        differences, waited_s = await building.finish(suspects, dry_run=dry_run, force=force)
+        return Rebuilt(
+            "reporting", building.events, building.set_aside, differences, waited_s, is_swapped=beside.is_swapped
+        )
 
 
 class _Building:
@@ -71,10 +76,10 @@ class _Building:
                 await self._apply(page.fresh)
         return self.events - before
 
-    async def finish(self, suspects: Suspects, *, dry_run: bool) -> tuple[Differences, float]:
+    async def finish(self, suspects: Suspects, *, dry_run: bool, force: bool) -> tuple[Differences, float]:
         """Apply the last events while writers wait, compare, and swap; how long they waited. Raises StackError."""
         owner = self._beside.owner
-        async with self._beside.writers_stopped(keep=not dry_run):
+        async with self._beside.writers_stopped():
             stopped, recently = time.monotonic(), datetime.now(UTC) - ON_ITS_WAY
             for log in self._logs:
                 async for page in log.pages():
@@ -84,7 +89,7 @@ class _Building:
                         await bind_tenants(owner, [page.tenant_id])
                         await project_events(owner, events)
             differences = await differences_at(owner, TABLES, suspects)
-            if not dry_run:
+            if not dry_run and (force or not differences.lacking):
                 await self._beside.swap()
         return differences, time.monotonic() - stopped
 

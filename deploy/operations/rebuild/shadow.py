@@ -42,7 +42,7 @@ INSTALL = "SELECT format('ALTER TABLE rebuild.%I SET SCHEMA public', $1::text)"
 ANALYZE = "SELECT format('ANALYZE rebuild.%I', $1::text)"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Shadow:
     """The schema while it is being filled; `db` reaches its tables as the service reaches the live ones."""
 
@@ -50,6 +50,7 @@ class Shadow:
     owner: Connection = field(repr=False)
     db: Database
     tables: Sequence[ComparedTable]  # in the order in which the service locks them
+    is_swapped: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -57,8 +58,8 @@ class Shadow:
         return [table.name for table in self.tables]
 
     @asynccontextmanager
-    async def writers_stopped(self, *, keep: bool) -> AsyncIterator[None]:
-        """A transaction of the owner, throughout which the live tables stay as they are; rolled back unless `keep`.
+    async def writers_stopped(self) -> AsyncIterator[None]:
+        """A transaction of the owner, throughout which the live tables stay as they are; kept only when they are swapped.
 
         Raises StackError when writers never pause.
         """
@@ -68,7 +69,7 @@ class Shadow:
         except BaseException:
             await ending.rollback()
             raise
-        await (ending.commit() if keep else ending.rollback())
+        await (ending.commit() if self.is_swapped else ending.rollback())
 
     async def _locked(self) -> asyncpg.transaction.Transaction:
         for _ in range(TRIES):
@@ -108,6 +109,7 @@ class Shadow:
         for name in self.names:
             await self.owner.execute(await self.owner.fetchval(RETIRE, name))
             await self.owner.execute(await self.owner.fetchval(INSTALL, name))
+        self.is_swapped = True
 
 
 @asynccontextmanager
