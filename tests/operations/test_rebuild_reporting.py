@@ -8,8 +8,10 @@ import pytest
 
 from deploy.errors import StackError
 from deploy.operations.check.run_checks import run_checks
-from deploy.operations.rebuild import event_log, reporting
+from deploy.operations.rebuild import reporting
+from deploy.operations.rebuild.building import Building
 from deploy.operations.rebuild.reporting import TABLES, rebuild_reporting
+from deploy.operations.rebuild.shadow import Shadow
 from tests.conftest import connected
 from tests.operations.world import ZONES
 
@@ -75,7 +77,7 @@ async def test_the_same_events_make_the_same_tables(world):
 
 
 async def test_a_dry_run_says_what_is_wrong_and_a_run_puts_it_right(world, monkeypatch):
-    monkeypatch.setattr(event_log, "MARGIN", timedelta(0))  # nothing is on its way any more
+    monkeypatch.setattr(reporting, "ON_ITS_WAY", timedelta(0))  # nothing is on its way any more
     right = await contents(world)
     await spoil(world)
     wrong = await contents(world)
@@ -108,11 +110,11 @@ async def test_what_a_killed_run_left_is_no_hindrance(world, monkeypatch):
     right = await contents(world)
     await spoil(world)
 
-    async def killed(_self, *_arguments, **_options):
+    def killed(_self):
         raise asyncio.CancelledError
 
     with monkeypatch.context() as patched:
-        patched.setattr(reporting._Building, "finish", killed)
+        patched.setattr(Shadow, "writers_stopped", killed)
         with pytest.raises(asyncio.CancelledError):
             await rebuild()
     async with connected(world.urls["reporting"].owner) as conn:  # as kill -9 would leave it
@@ -124,14 +126,14 @@ async def test_what_a_killed_run_left_is_no_hindrance(world, monkeypatch):
 
 async def test_of_two_at_once_the_second_is_refused(world, monkeypatch):
     began, may_end = asyncio.Event(), asyncio.Event()
-    catch_up = reporting._Building.catch_up
+    catch_up = Building.catch_up
 
-    async def slowly(self):
+    async def slowly(self, **options):
         began.set()
         await may_end.wait()
-        return await catch_up(self)
+        return await catch_up(self, **options)
 
-    monkeypatch.setattr(reporting._Building, "catch_up", slowly)
+    monkeypatch.setattr(Building, "catch_up", slowly)
     first = asyncio.create_task(rebuild())
     await began.wait()
     with pytest.raises(StackError, match="under way already"):

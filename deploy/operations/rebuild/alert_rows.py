@@ -6,11 +6,10 @@ ALTER TABLE rebuild.alerts DROP CONSTRAINT alerts_tenant_id_rule_id_fkey,
 ADD CONSTRAINT alerts_tenant_id_rule_id_fkey FOREIGN KEY (tenant_id, rule_id) REFERENCES public.alert_rules
 """
 HANDLED = "SELECT event_id, claimed_at FROM public.inbox WHERE tenant_id = $1 AND event_id = ANY ($2)"
-HANDLED_SINCE = """
-SELECT live.tenant_id, live.event_id FROM public.inbox AS live LEFT JOIN rebuild.inbox AS made USING (tenant_id, event_id)
-WHERE live.claimed_at >= $1 AND made.event_id IS NULL ORDER BY live.tenant_id
+LIVE_ALERTS = """
+SELECT rule_id, subject, alert_id FROM unnest($2::uuid[], $3::text[]) AS fired (rule_id, subject)
+JOIN (SELECT rule_id, subject, alert_id FROM public.alerts WHERE tenant_id = $1) AS live USING (rule_id, subject)
 """
-LIVE_ALERTS = "SELECT rule_id, subject, alert_id FROM public.alerts WHERE tenant_id = $1 AND subject = ANY ($2)"
 # Deliveries whose alert is gone: an alert of the same rule and moment takes its id again.
 ORPHANS = """
 SELECT DISTINCT d.alert_id, d.tenant_id, d.rule_id, d.created_at
@@ -27,19 +26,28 @@ INSERT INTO alerts (tenant_id, alert_id, rule_id, kind, subject, fleet_id, summa
 SELECT * FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[])
 ON CONFLICT (tenant_id, rule_id, subject) DO NOTHING
 """
-# What people answered is in the audit trail.
+ALL_TENANTS = "SELECT tenant_id FROM public.tenants UNION SELECT tenant_id FROM rebuild.tenants"
+# What people answered is in the audit trail, whose ids are of the time of their row.
 ACKNOWLEDGE = """
+WITH said AS MATERIALIZED (
+    SELECT tenant_id, CASE WHEN subject ~ '^[0-9a-f-]{36}$' THEN subject::uuid END AS alert_id, at, actor FROM public.audit
+    WHERE tenant_id = ANY ($1) AND audit_id >= $2 AND action = 'alert-acknowledged'
+)
 UPDATE rebuild.alerts AS made SET status = 'acknowledged', acknowledged_at = said.at, acknowledged_by = said.actor
-FROM public.audit AS said
-WHERE said.action = 'alert-acknowledged' AND said.tenant_id = made.tenant_id AND said.subject = made.alert_id::text
-  AND made.status = 'open'
+FROM said WHERE made.tenant_id = said.tenant_id AND made.alert_id = said.alert_id AND made.status = 'open'
 """
-# An alert that is raised only now is news to nobody: its mails are canceled before they are sent.
+# An alert that is raised only now is news to nobody: its mails are canceled before they are sent. The audit trail, which
+# tells the recipients of then, has fingerprints of addresses; a queue stays when its recipient leaves the rule.
 CANCEL_DELIVERIES = """
+WITH known AS (
+    SELECT tenant_id, rule_id, recipient, left(encode(sha256(convert_to(recipient, 'UTF8')), 'hex'), 12) AS fingerprint
+    FROM (SELECT tenant_id, rule_id, unnest(recipients) AS recipient FROM public.alert_rules
+          UNION SELECT tenant_id, rule_id, recipient FROM public.mail_queues) AS addresses
+)
 INSERT INTO public.deliveries (tenant_id, alert_id, recipient, rule_id, status, created_at)
-SELECT made.tenant_id, made.alert_id, recipient, made.rule_id, 'canceled', made.raised_at
-FROM rebuild.alerts AS made JOIN public.alert_rules USING (tenant_id, rule_id) CROSS JOIN unnest(recipients) AS recipient
-WHERE NOT EXISTS (SELECT FROM public.deliveries AS d WHERE d.tenant_id = made.tenant_id AND d.alert_id = made.alert_id)
+SELECT tenant_id, alert_id, recipient, rule_id, 'canceled', raised_at
+FROM unnest($1::text[], $2::uuid[], $3::text[]) AS untold (tenant_id, alert_id, fingerprint)
+JOIN rebuild.alerts USING (tenant_id, alert_id) JOIN known USING (tenant_id, rule_id, fingerprint)
 RETURNING tenant_id, rule_id, recipient, created_at
 """
 ADD_QUEUES = """
@@ -48,7 +56,4 @@ SELECT DISTINCT ON (tenant_id, rule_id, recipient) tenant_id, rule_id, recipient
 FROM unnest($1::text[], $2::uuid[], $3::text[], $4::timestamptz[]) AS canceled (tenant_id, rule_id, recipient, at)
 ORDER BY tenant_id, rule_id, recipient, at
 ON CONFLICT (tenant_id, rule_id, recipient) DO NOTHING
-"""
-EVENTS_OF = """
-SELECT event::text AS event FROM outbox WHERE tenant_id = $1 AND event_id = ANY ($2) ORDER BY id
 """

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.operations.access import connected
 from deploy.operations.check.findings import MOST_NAMED, PAGE, difference
 from shared.db import Connection, bind_tenants
 
@@ -64,10 +63,9 @@ class Differences:
 Suspects = dict[str, list[tuple[Any, ...]]]
 
 
-async def suspects_in(service: str, tables: Sequence[ComparedTable]) -> Suspects:
-    """The keys of the rows that differ now, also those that are only on their way; read as the service's auditor."""
-    async with connected(service, "auditor", command="rebuild") as auditor:
-        return {table.name: [row async for row in _keys(auditor, table)] for table in tables}
+async def suspects_in(auditor: Connection, tables: Sequence[ComparedTable]) -> Suspects:
+    """The keys of the rows that differ now, also those that are only on their way."""
+    return {table.name: [row async for row in _keys(auditor, table)] for table in tables}
 
 
 async def _keys(auditor: Connection, table: ComparedTable) -> AsyncIterator[tuple[Any, ...]]:

@@ -16,22 +16,25 @@ from shared.events import Decoder, Event, Received, Undecodable
 from shared.events.catalogue import ALL_EVENTS, PUBLISHED_BY
 
 PAGE_LIMIT = 500
-# Ids are given out before commit: a row may appear below one that was read. Transactions end within 5 s (shared/db.py);
-# the rest is for clocks that differ.
-MARGIN = timedelta(minutes=2)
+# How old a row of a service is at most when it appears: transactions end within 5 s (shared/db.py), the rest is for clocks
+# that differ between hosts.
+APPEARS_WITHIN = timedelta(minutes=2)
 
-PAGE = "SELECT id, event::text AS event FROM outbox WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3"
+# Ids are given out before commit: a row may appear below one that was read, so what was read beyond $2 is named.
+PAGE = """
+SELECT id, event::text AS event FROM outbox WHERE tenant_id = $1 AND id > $2 AND id <> ALL ($3::bigint[]) ORDER BY id LIMIT $4
+"""
 SETTLED = """
 SELECT id FROM outbox WHERE tenant_id = $1 AND created_at < now() - $2::interval ORDER BY id DESC LIMIT 1
 """
 
 
 class Page(NamedTuple):
-    """Events of one tenant in their order; `fresh` are those that no pass has read before."""
+    """Events of one tenant in their order, and the number of rows that were read for them."""
 
     tenant_id: str
     events: Sequence[Received]
-    fresh: Sequence[Received]
+    rows_read: int
 
 
 @dataclass(slots=True)
@@ -44,18 +47,19 @@ class EventLog:
     seen: dict[str, set[int]] = field(default_factory=dict)  # by tenant: read beyond it
 
     async def pages(self) -> AsyncIterator[Page]:
-        """One pass: everything that is not settled, also what was seen."""
-        for tenant_id in [row["tenant_id"] for row in await self.conn.fetch(LOGS)]:
-            settled = await self.conn.fetchval(SETTLED, tenant_id, MARGIN) or 0
-            reached, before = self.settled.get(tenant_id, 0), self.seen.get(tenant_id, set())
-            after: set[int] = set()
-            while rows := await self.conn.fetch(PAGE, tenant_id, reached, PAGE_LIMIT):
+        """One pass over what no pass has read; it may be left at any page."""
+        for log in await self.conn.fetch(LOGS):
+            tenant_id, reached = log["tenant_id"], self.settled.get(log["tenant_id"], 0)
+            if log["last_id"] <= reached:
+                continue
+            settled = max(reached, await self.conn.fetchval(SETTLED, tenant_id, APPEARS_WITHIN) or 0)
+            seen = self.seen.setdefault(tenant_id, set())
+            while rows := await self.conn.fetch(PAGE, tenant_id, reached, sorted(seen), PAGE_LIMIT):
                 reached = rows[-1]["id"]
-                events = [(row["id"], event) for row in rows if (event := self._decoded(row)) is not None]
-                fresh = [event for number, event in events if number not in before]
-                after.update(row["id"] for row in rows if row["id"] > settled)
-                yield Page(tenant_id, [event for _, event in events], fresh)
-            self.settled[tenant_id], self.seen[tenant_id] = settled, after
+                self.settled[tenant_id] = min(reached, settled)
+                seen.update(row["id"] for row in rows if row["id"] > settled)
+                yield Page(tenant_id, [event for row in rows if (event := self._decoded(row)) is not None], len(rows))
+            self.settled[tenant_id], self.seen[tenant_id] = settled, {number for number in seen if number > settled}
 
     def _decoded(self, row: asyncpg.Record) -> Received | None:
         try:

@@ -48,6 +48,7 @@ class Shadow:
 
     service: str
     owner: Connection = field(repr=False)
+    auditor: Connection = field(repr=False)  # sees what the live tables have of all tenants
     db: Database
     tables: Sequence[ComparedTable]  # in the order in which the service locks them
     is_swapped: bool = False
@@ -119,6 +120,14 @@ async def shadow(service: str, tables: Sequence[ComparedTable]) -> AsyncIterator
     Raises StackError when another one is being filled.
     """
     access = database_access(service)
+    owner, auditor = [
+        await asyncpg.connect(
+            url,
+            timeout=CALL_LIMIT_S,
+            server_settings={"application_name": "takings rebuild", "TimeZone": "UTC", **PLANS},
+        )
+        for url in (access.owner, access.auditor)
+    ]
     db = Database(_in_schema(access.app, "search_path"), "takings rebuild", size=2)
     async with connected(service, "owner", command="rebuild", settings={"TimeZone": "UTC", **PLANS}) as owner:
         if not await owner.fetchval(TAKE_LOCK, LOCK):
@@ -128,7 +137,10 @@ async def shadow(service: str, tables: Sequence[ComparedTable]) -> AsyncIterator
             await owner.execute(await owner.fetchval(OPEN, f"{service}_app", f"{service}_auditor"))
             url = _in_schema(access.owner, "options", "-csearch_path%3D")
             await asyncio.to_thread(upgrade, f"services.{service}", url)
-            yield Shadow(service, owner, db, tables)
+            yield Shadow(service, owner, auditor, db, tables)
+    finally:
+        owner.terminate()
+        auditor.terminate()
 
 
 @asynccontextmanager
