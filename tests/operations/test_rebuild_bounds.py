@@ -74,16 +74,18 @@ async def outbox_rows(world):
 async def test_writers_wait_only_for_what_is_new(world, monkeypatch, model):
     """One event is handled only after the first passes have met it, the others are told after them."""
     await world.callback("amka", kind="failed", amount=777)
-    before = await outbox_rows(world)
+    before, right = await outbox_rows(world), {}
 
     async def more():
         await world.callback("amka", kind="failed", amount=778)
         await world.deliver()
+        right.update(await model.contents(world))
 
     waits = Waits().watch(monkeypatch, more)
     rebuilt = await model.rebuild()
     assert waits.reads == [await outbox_rows(world) - before]
     assert (rebuilt.differences.total, rebuilt.is_swapped) == (0, True)
+    assert await model.contents(world) == right
 
 
 @BOTH
@@ -121,13 +123,14 @@ async def test_when_much_comes_each_time_it_gives_up(world, monkeypatch):
     assert await test_rebuild_reporting.contents(world) == right
 
 
-async def test_few_events_are_projected_on_the_live_tables(world, monkeypatch):
-    monkeypatch.setattr(reporting, "FEW", 5)
-    project, projected = reporting.project_events, []
+@pytest.fixture
+def projected(monkeypatch):
+    """How many events were projected at a time while writers waited."""
+    project, sizes = reporting.project_events, []
 
     async def counted(conn, events):
         if waits.is_stopped:
-            projected.append(len(events))
+            sizes.append(len(events))
         await project(conn, events)
 
     async def nothing():
@@ -135,11 +138,16 @@ async def test_few_events_are_projected_on_the_live_tables(world, monkeypatch):
 
     waits = Waits().watch(monkeypatch, nothing)
     monkeypatch.setattr(reporting, "project_events", counted)
+    return sizes
+
+
+async def test_few_events_are_projected_on_the_live_tables(world, monkeypatch, projected):
+    monkeypatch.setattr(reporting, "FEW", 5)
     assert (await test_rebuild_reporting.rebuild()).is_swapped
     assert projected == [5]
 
 
-async def test_events_that_the_live_tables_cannot_take_end_nothing(world):
+async def test_events_that_the_live_tables_cannot_take_end_nothing(world, projected):
     right = await test_rebuild_reporting.contents(world)
     conn = await asyncpg.connect(world.urls["reporting"].superuser)
     await conn.execute("DELETE FROM tenants WHERE tenant_id = 'windy'")
@@ -148,6 +156,7 @@ async def test_events_that_the_live_tables_cannot_take_end_nothing(world):
     await conn.close()
     rebuilt = await test_rebuild_reporting.rebuild()
     assert (rebuilt.differences.counts["tenants"], rebuilt.differences.counts["payments"]) == (1, 1)
+    assert 3 < len(projected) < 30  # halved until the one was found; those of the lost tenant were not tried
     assert await test_rebuild_reporting.contents(world) == right
 
 
