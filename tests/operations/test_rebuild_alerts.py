@@ -12,10 +12,24 @@ from deploy.operations.rebuild.alerts import TABLES, rebuild_alerts
 from services.alerts.models import Kind, RuleTerms
 from tests.conftest import connected
 from tests.operations.test_rebuild_reporting import CATALOGUE, SCHEMAS
-from tests.operations.world import BOSS, ZONES, utc_now
+from tests.operations.world import BOSS, CLERK, ZONES, utc_now
 
 ALL_ROWS = "SELECT to_jsonb(t)::text AS row FROM {} AS t ORDER BY 1"
 STAYS = ("alert_rules", "audit", "deliveries", "mail_queues")
+# Of alerts that are gone.
+FORGET_MAILS = (
+    "DELETE FROM deliveries AS d WHERE NOT EXISTS (SELECT FROM alerts AS a WHERE a.alert_id = d.alert_id)",
+    """
+    UPDATE mail_queues AS q SET waiting_since = NULL, last_sent_at = NULL
+    WHERE NOT EXISTS (
+        SELECT FROM deliveries AS d WHERE (d.rule_id, d.recipient, d.status) = (q.rule_id, q.recipient, 'pending'))
+    """,
+)
+
+
+def soon():
+    """When a rule is changed, so that all that has been raised is surely older."""
+    return utc_now() + timedelta(minutes=5)
 
 
 async def contents(world):
@@ -93,13 +107,7 @@ async def test_an_alert_that_was_lost_comes_back_with_its_id_and_without_a_mail(
     await spoil(world, "DELETE FROM alerts WHERE kind = 'payment_failed'")
     await rebuild()
     assert await contents(world) == right
-    await spoil(
-        world,
-        "DELETE FROM alerts WHERE kind = 'payment_failed'",
-        "DELETE FROM deliveries AS d WHERE NOT EXISTS (SELECT FROM alerts AS a WHERE a.alert_id = d.alert_id)",
-        "UPDATE mail_queues AS q SET waiting_since = NULL, last_sent_at = NULL WHERE NOT EXISTS "
-        "(SELECT FROM deliveries AS d WHERE (d.rule_id, d.recipient, d.status) = (q.rule_id, q.recipient, 'pending'))",
-    )
+    await spoil(world, "DELETE FROM alerts WHERE kind = 'payment_failed'", *FORGET_MAILS)
     await rebuild()
     async with connected(world.urls["alerts"].owner, *ZONES) as conn:
         states = await conn.fetch("SELECT DISTINCT d.status FROM deliveries AS d JOIN alerts AS a USING (tenant_id, alert_id) "
@@ -113,8 +121,7 @@ async def test_the_rule_in_force_then_counts_and_not_the_one_of_now(world):
     async with connected(world.urls["alerts"].owner, "amka") as conn:
         rule = await conn.fetchval("SELECT rule_id FROM alert_rules WHERE kind = 'high_value'")
     terms = RuleTerms(Kind.HIGH_VALUE, {"KES": 1}, (BOSS,), 0, True)
-    later = utc_now() + timedelta(minutes=5)
-    await world.change("amka", rule, terms, at=later)
+    await world.change("amka", rule, terms, at=soon())
     await rebuild()
     assert (await contents(world))["alerts"] == before["alerts"]
 
@@ -139,3 +146,32 @@ async def test_what_no_consumer_has_handled_is_left_to_it(world):
     before = await contents(world)
     await world.deliver()
     assert len((await contents(world))["alerts"]) == len(before["alerts"]) + 1
+
+
+async def test_an_alert_that_rightly_had_no_mail_gets_none(world, monkeypatch):
+    rule = await world.rule("amka", "high_value", KES=9_000_000)
+    await world.callback("amka", amount=9_000_000)
+    await world.deliver()
+    await world.change("amka", rule, RuleTerms(Kind.HIGH_VALUE, {"KES": 9_000_000}, (BOSS,), 0, True), at=soon())
+    before = await contents(world)
+    assert (await rebuild()).differences.total == 0
+    assert await contents(world) == before
+    await spoil(world, f"DELETE FROM alerts WHERE rule_id = '{rule}'")  # noqa: S608 - a test's own id
+    assert (await rebuild()).differences.counts["alerts"] == 1
+    assert (await contents(world))["deliveries"] == before["deliveries"]
+    assert await unheld(monkeypatch) == []
+
+
+async def test_the_mails_of_a_lost_alert_are_those_of_the_rule_in_force_then(world, monkeypatch):
+    async with connected(world.urls["alerts"].owner, "amka") as conn:
+        rule = await conn.fetchval("SELECT rule_id FROM alert_rules WHERE kind = 'high_value'")
+        mailed = "SELECT recipient, count(*) FROM deliveries WHERE rule_id = $1 GROUP BY 1 ORDER BY 1"
+        before = await conn.fetch(mailed, rule)
+        terms = RuleTerms(Kind.HIGH_VALUE, {"KES": 5_000}, (BOSS, "new@amka.example"), 3600, True)
+        await world.change("amka", rule, terms, at=soon())
+        await spoil(world, "DELETE FROM alerts WHERE kind = 'high_value'", *FORGET_MAILS)
+        assert await conn.fetch(mailed, rule) == []
+        await rebuild()
+        assert await conn.fetch(mailed, rule) == before
+        assert [row["recipient"] for row in before] == [BOSS, CLERK]
+    assert [o for o in await unheld(monkeypatch) if o.name != "mail queues"] == []
