@@ -1,10 +1,12 @@
 """Alembic for one service: run as the owner, one at a time, and never waiting long for a lock on a busy table."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from alembic import command, context
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, text
 
 LOCK = 4_155_117  # any number, the same for all who migrate one database
@@ -12,11 +14,22 @@ LOCK = 4_155_117  # any number, the same for all who migrate one database
 
 def upgrade(package: str, owner_url: str) -> None:
     """Bring the database behind `owner_url` to the newest version of `package` (for example `services.payments`)."""
+    config = _config(package)
+    config.attributes["url"] = owner_url.replace("postgresql://", "postgresql+psycopg://", 1)
+    command.upgrade(config, "head")
+
+
+@cache
+def newest_version(package: str) -> str | None:
+    """The version to which `upgrade` would bring a database."""
+    return ScriptDirectory.from_config(_config(package)).get_current_head()
+
+
+def _config(package: str) -> Config:
     config = Config()
     root = Path(__file__).resolve().parent.parent
     config.set_main_option("script_location", str(root.joinpath(*package.split("."), "migrations")))
-    config.attributes["url"] = owner_url.replace("postgresql://", "postgresql+psycopg://", 1)
-    command.upgrade(config, "head")
+    return config
 
 
 def run(config: Any) -> None:

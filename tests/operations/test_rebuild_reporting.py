@@ -6,10 +6,8 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from deploy.errors import StackError
 from deploy.operations.check.run_checks import run_checks
 from deploy.operations.rebuild import reporting
-from deploy.operations.rebuild.building import Building
 from deploy.operations.rebuild.reporting import TABLES, rebuild_reporting
 from deploy.operations.rebuild.shadow import Shadow
 from tests.conftest import connected
@@ -122,40 +120,3 @@ async def test_what_a_killed_run_left_is_no_hindrance(world, monkeypatch):
     await rebuild(force=True)  # one row was of nobody
     assert await contents(world) == right
     await catalogue(world)
-
-
-async def test_of_two_at_once_the_second_is_refused(world, monkeypatch):
-    began, may_end = asyncio.Event(), asyncio.Event()
-    catch_up = Building.catch_up
-
-    async def slowly(self, **options):
-        began.set()
-        await may_end.wait()
-        return await catch_up(self, **options)
-
-    monkeypatch.setattr(Building, "catch_up", slowly)
-    first = asyncio.create_task(rebuild())
-    await began.wait()
-    with pytest.raises(StackError, match="under way already"):
-        await rebuild()
-    may_end.set()
-    assert (await first).is_swapped
-
-
-async def test_a_reader_in_the_middle_of_its_work_is_never_sent_away(world):
-    """It holds one table and comes for another, which a swap that waits for the first would have taken."""
-    async with connected(world.urls["reporting"].app, "amka") as reader:
-        begun = asyncio.Event()
-
-        async def read():
-            async with reader.transaction():
-                await reader.fetch("SELECT * FROM payee_balances")
-                begun.set()
-                await asyncio.sleep(1.5)
-                return await reader.fetch("SELECT * FROM tenants")
-
-        reading = asyncio.create_task(read())
-        await begun.wait()
-        rebuilt = await rebuild()
-        assert len(await reading) == 1
-    assert rebuilt.is_swapped

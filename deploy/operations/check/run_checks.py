@@ -10,7 +10,8 @@ from deploy.operations.check.comparisons import compare
 from deploy.operations.check.facts import FACTS
 from deploy.operations.check.findings import Check, Outcome, make
 from deploy.operations.check.raised import compare_alerts
-from shared.db import Connection
+from deploy.operations.take_turns import keep_rebuilds_out
+from shared.db import CALL_LIMIT_S, Connection
 
 # Downstream first: what a reader's snapshot shows, its source's shows too.
 SNAPSHOT_ORDER = ("alerts", "reporting", "payouts", "payments")
@@ -31,7 +32,7 @@ BIND_ALL_TENANTS = "SELECT set_config('app.tenant', (SELECT string_agg(tenant_id
 
 
 async def run_checks() -> list[Outcome]:
-    """Every check's outcome. Raises StackError without access to the databases."""
+    """Every check's outcome. Raises StackError without access to the databases, and while one is being rebuilt."""
     async with snapshots_of_all() as snapshots:
 
         async def of_service(service: str) -> list[Outcome]:
@@ -56,12 +57,19 @@ async def snapshots_of_all() -> AsyncIterator[dict[str, Connection]]:
 
 @asynccontextmanager
 async def _snapshot(service: str) -> AsyncIterator[Connection]:
-    async with (
-        connected(service, "auditor", command="check", settings=SETTINGS) as conn,
-        conn.transaction(isolation="repeatable_read", readonly=True),
-    ):
-        await conn.execute(BIND_ALL_TENANTS)  # the first statement: now the snapshot is taken
-        yield conn
+    try:
+        conn = await asyncpg.connect(
+            database_access(service).auditor, timeout=CALL_LIMIT_S, command_timeout=None, server_settings=SETTINGS
+        )
+    except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+        raise StackError(f"cannot reach the database of {service} as its auditor: {error or repr(error)}") from None
+    try:
+        await keep_rebuilds_out(conn, service)
+        async with conn.transaction(isolation="repeatable_read", readonly=True):
+            await conn.execute(BIND_ALL_TENANTS)  # the first statement: now the snapshot is taken
+            yield conn
+    finally:
+        conn.terminate()
 
 
 def lines_of(outcomes: Sequence[Outcome]) -> list[str]:

@@ -10,19 +10,20 @@ import asyncpg
 from deploy.errors import StackError
 from deploy.operations.access import connected, database_access
 from deploy.operations.rebuild.differences import ComparedTable
-from shared.db import PLANS, Connection, Database
-from shared.migrations import upgrade
+from deploy.operations.take_turns import keep_all_out
+from shared.db import CALL_LIMIT_S, PLANS, Connection, Database
+from shared.migrations import newest_version, upgrade
 
 SCHEMA = "rebuild"
-LOCK = 5_220_417  # any number, the same for all who rebuild in one database
 TRIES = 40
+# For all the tables together.
 WAIT_FOR_WRITERS = "2s"
 # Less than deadlock_timeout: readers are never the ones who are sent away.
 WAIT_FOR_READERS = "500ms"
 WAIT_FOR_AUTOVACUUM = "10s"
 PAUSE_S = 0.25
 
-TAKE_LOCK = "SELECT pg_try_advisory_lock($1)"
+VERSION = "SELECT version_num FROM public.alembic_version"
 DROP = "DROP SCHEMA IF EXISTS rebuild, retired CASCADE"
 CREATE = "CREATE SCHEMA rebuild"
 OPEN = "SELECT format('GRANT USAGE ON SCHEMA rebuild TO %I, %I', $1::text, $2::text)"
@@ -77,10 +78,9 @@ class Shadow:
             ending = self.owner.transaction()
             await ending.start()
             try:
-                await self.owner.execute(f"SET LOCAL lock_timeout = '{WAIT_FOR_WRITERS}'")
-                await self.owner.execute(await self.owner.fetchval(STOP_WRITERS, self.names))
+                await self._lock(STOP_WRITERS, WAIT_FOR_WRITERS)
             except (
-                asyncpg.LockNotAvailableError,
+                asyncpg.QueryCanceledError,
                 asyncpg.DeadlockDetectedError,
             ):  # a batch of the consumer takes its time
                 await ending.rollback()
@@ -94,15 +94,14 @@ class Shadow:
 
     async def swap(self) -> None:
         """Put the tables in the place of the live ones, in the owner's transaction. Raises StackError."""
-        await self.owner.execute(f"SET LOCAL lock_timeout = '{WAIT_FOR_AUTOVACUUM}'")
-        await self.owner.execute(await self.owner.fetchval(CLAIM_NEW, self.names))
+        await _refuse_other_version(self.owner, self.service)
+        await self._lock(CLAIM_NEW, WAIT_FOR_AUTOVACUUM)
         for _ in range(TRIES):
             try:
                 async with self.owner.transaction():  # a savepoint: giving up lets the readers go on
-                    await self.owner.execute(f"SET LOCAL lock_timeout = '{WAIT_FOR_READERS}'")
-                    await self.owner.execute(await self.owner.fetchval(STOP_READERS, self.names))
+                    await self._lock(STOP_READERS, WAIT_FOR_READERS)
                 break
-            except asyncpg.LockNotAvailableError:
+            except asyncpg.QueryCanceledError:
                 await asyncio.sleep(PAUSE_S)
         else:
             raise StackError(f"{self.service} is being read without a pause: nothing was changed, try again")
@@ -112,12 +111,19 @@ class Shadow:
             await self.owner.execute(await self.owner.fetchval(INSTALL, name))
         self.is_swapped = True
 
+    async def _lock(self, tables: str, limit: str) -> None:
+        """Take all the locks in that time, in which whoever comes later waits behind; else raises QueryCanceledError."""
+        statement = await self.owner.fetchval(tables, self.names)
+        await self.owner.execute(f"SET LOCAL statement_timeout = '{limit}'")  # lock_timeout would count for each table
+        await self.owner.execute(statement)
+        await self.owner.execute("SET LOCAL statement_timeout = 0")
+
 
 @asynccontextmanager
 async def shadow(service: str, tables: Sequence[ComparedTable]) -> AsyncIterator[Shadow]:
     """An empty shadow of `service`; what an earlier run left is dropped, and so is this one in the end.
 
-    Raises StackError when another one is being filled.
+    Raises StackError when another one is being filled, and when the database is of another version than this program.
     """
     access = database_access(service)
     owner, auditor = [
@@ -129,9 +135,9 @@ async def shadow(service: str, tables: Sequence[ComparedTable]) -> AsyncIterator
         for url in (access.owner, access.auditor)
     ]
     db = Database(_in_schema(access.app, "search_path"), "takings rebuild", size=2)
-    async with connected(service, "owner", command="rebuild", settings={"TimeZone": "UTC", **PLANS}) as owner:
-        if not await owner.fetchval(TAKE_LOCK, LOCK):
-            raise StackError(f"a rebuild of {service} is under way already")
+    try:
+        await keep_all_out(owner, service)
+        await _refuse_other_version(owner, service)
         async with _dropped_afterwards(owner, db):
             await owner.execute(CREATE)
             await owner.execute(await owner.fetchval(OPEN, f"{service}_app", f"{service}_auditor"))
@@ -141,6 +147,15 @@ async def shadow(service: str, tables: Sequence[ComparedTable]) -> AsyncIterator
     finally:
         owner.terminate()
         auditor.terminate()
+
+
+async def _refuse_other_version(owner: Connection, service: str) -> None:
+    has, makes = await owner.fetchval(VERSION), newest_version(f"services.{service}")
+    if has != makes:
+        raise StackError(
+            f"the database of {service} is of version {has}, and this program makes tables of version {makes}: "
+            f"nothing was changed, rebuild with what {service} itself runs"
+        )
 
 
 @asynccontextmanager
