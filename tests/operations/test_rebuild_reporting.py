@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from deploy.operations.check.run_checks import run_checks
-from deploy.operations.rebuild import reporting
+from deploy.operations.rebuild import differences, reporting
 from deploy.operations.rebuild.reporting import TABLES, rebuild_reporting
 from deploy.operations.rebuild.shadow import Shadow
 from tests.conftest import connected
@@ -91,6 +91,22 @@ async def test_a_dry_run_says_what_is_wrong_and_a_run_puts_it_right(world, monke
     assert (await rebuild(force=True)).differences.total == 5
     assert await contents(world) == right
     assert (await rebuild(dry_run=True)).differences.total == 0
+
+
+async def test_what_the_new_tables_lack_is_found_first(world, monkeypatch):
+    monkeypatch.setattr(differences, "SUSPECTS_LIMIT", 1)
+    monkeypatch.setattr(differences, "PAGE", 1)
+    async with connected(world.urls["reporting"].superuser) as conn:
+        await conn.execute("INSERT INTO payee_balances VALUES ('amka', 'KES', 'nobody', 1, 0, 0)")
+        await conn.execute("UPDATE payee_balances SET earned = earned + 1")
+    refused = await rebuild()
+    assert (refused.is_swapped, refused.differences.lacking) == (False, {"payee_balances": 1})
+
+
+async def test_a_server_that_is_away_is_one_clear_line(world, monkeypatch):
+    monkeypatch.setenv("PAYOUTS_SYSTEM_DATABASE_URL", "postgresql://payouts_system:x@127.0.0.1:1/payouts")
+    with pytest.raises(StackError, match="cannot reach the database of payouts"):
+        await rebuild()
 
 
 async def test_what_is_on_its_way_is_no_difference_and_comes_once(world):

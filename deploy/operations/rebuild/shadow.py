@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import asyncpg
 
 from deploy.errors import StackError
-from deploy.operations.access import connected, database_access
+from deploy.operations.access import database_access
+from deploy.operations.rebuild.connection import connection
 from deploy.operations.rebuild.differences import ComparedTable
 from deploy.operations.take_turns import keep_all_out
-from shared.db import CALL_LIMIT_S, PLANS, Connection, Database
+from shared.db import Connection, Database
 from shared.migrations import newest_version, upgrade
 
 SCHEMA = "rebuild"
@@ -79,10 +80,8 @@ class Shadow:
             await ending.start()
             try:
                 await self._lock(STOP_WRITERS, WAIT_FOR_WRITERS)
-            except (
-                asyncpg.QueryCanceledError,
-                asyncpg.DeadlockDetectedError,
-            ):  # a batch of the consumer takes its time
+            except (asyncpg.QueryCanceledError, asyncpg.DeadlockDetectedError):
+                # A batch of the consumer takes its time.
                 await ending.rollback()
                 await asyncio.sleep(PAUSE_S)
             except BaseException:
@@ -126,16 +125,8 @@ async def shadow(service: str, tables: Sequence[ComparedTable]) -> AsyncIterator
     Raises StackError when another one is being filled, and when the database is of another version than this program.
     """
     access = database_access(service)
-    owner, auditor = [
-        await asyncpg.connect(
-            url,
-            timeout=CALL_LIMIT_S,
-            server_settings={"application_name": "takings rebuild", "TimeZone": "UTC", **PLANS},
-        )
-        for url in (access.owner, access.auditor)
-    ]
     db = Database(_in_schema(access.app, "search_path"), "takings rebuild", size=2)
-    try:
+    async with connection(access.owner, service) as owner, connection(access.auditor, service) as auditor:
         await keep_all_out(owner, service)
         await _refuse_other_version(owner, service)
         async with _dropped_afterwards(owner, db):
@@ -144,9 +135,6 @@ async def shadow(service: str, tables: Sequence[ComparedTable]) -> AsyncIterator
             url = _in_schema(access.owner, "options", "-csearch_path%3D")
             await asyncio.to_thread(upgrade, f"services.{service}", url)
             yield Shadow(service, owner, auditor, db, tables)
-    finally:
-        owner.terminate()
-        auditor.terminate()
 
 
 async def _refuse_other_version(owner: Connection, service: str) -> None:
