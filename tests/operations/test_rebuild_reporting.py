@@ -6,6 +6,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
+from deploy.errors import StackError
 from deploy.operations.check.run_checks import run_checks
 from deploy.operations.rebuild import differences, reporting
 from deploy.operations.rebuild.reporting import TABLES, rebuild_reporting
