@@ -11,7 +11,7 @@ from deploy.operations.check.facts import FACTS
 from deploy.operations.check.findings import Check, Outcome, make
 from deploy.operations.check.raised import compare_alerts
 from deploy.operations.take_turns import keep_rebuilds_out
-from shared.db import CALL_LIMIT_S, Connection
+from shared.db import Connection
 
 # Downstream first: what a reader's snapshot shows, its source's shows too.
 SNAPSHOT_ORDER = ("alerts", "reporting", "payouts", "payments")
@@ -57,19 +57,11 @@ async def snapshots_of_all() -> AsyncIterator[dict[str, Connection]]:
 
 @asynccontextmanager
 async def _snapshot(service: str) -> AsyncIterator[Connection]:
-    try:
-        conn = await asyncpg.connect(
-            database_access(service).auditor, timeout=CALL_LIMIT_S, command_timeout=None, server_settings=SETTINGS
-        )
-    except (OSError, asyncpg.PostgresError, TimeoutError) as error:
-        raise StackError(f"cannot reach the database of {service} as its auditor: {error or repr(error)}") from None
-    try:
+    async with connected(service, "auditor", command="check", settings=SETTINGS) as conn:
         await keep_rebuilds_out(conn, service)
         async with conn.transaction(isolation="repeatable_read", readonly=True):
             await conn.execute(BIND_ALL_TENANTS)  # the first statement: now the snapshot is taken
             yield conn
-    finally:
-        conn.terminate()
 
 
 def lines_of(outcomes: Sequence[Outcome]) -> list[str]:

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import asyncpg
 
 from deploy.errors import StackError
-from deploy.operations.access import database_access
-from deploy.operations.rebuild.connection import connection
+from deploy.operations.access import connected
 from deploy.operations.republish_events import LOGS
 from shared.db import Connection
 from shared.events import Decoder, Event, Received, Undecodable
@@ -77,6 +76,6 @@ async def event_logs(kinds: Sequence[type[Event]]) -> AsyncIterator[list[EventLo
     async with AsyncExitStack() as stack:
         logs = []
         for service in PUBLISHED_BY:
-            conn = await stack.enter_async_context(connection(database_access(service).system, service))
+            conn = await stack.enter_async_context(connected(service, "system", command="rebuild"))
             logs.append(EventLog(conn, Decoder(kinds, known=ALL_EVENTS)))
         yield logs

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 import asyncpg
 
 from deploy.errors import StackError
-from deploy.operations.access import database_access
-from deploy.operations.rebuild.connection import connection
+from deploy.operations.access import connected, database_access
 from deploy.operations.rebuild.differences import ComparedTable
 from deploy.operations.take_turns import keep_all_out
-from shared.db import Connection, Database
+from shared.db import PLANS, Connection, Database
 from shared.migrations import newest_version, upgrade
 
 SCHEMA = "rebuild"
+SETTINGS = {"TimeZone": "UTC", **PLANS}
 TRIES = 40
 # For all the tables together.
 WAIT_FOR_WRITERS = "2s"
@@ -126,7 +126,10 @@ async def shadow(service: str, tables: Sequence[ComparedTable]) -> AsyncIterator
     """
     access = database_access(service)
     db = Database(_in_schema(access.app, "search_path"), "takings rebuild", size=2)
-    async with connection(access.owner, service) as owner, connection(access.auditor, service) as auditor:
+    async with (
+        connected(service, "owner", command="rebuild", settings=SETTINGS) as owner,
+        connected(service, "auditor", command="rebuild", settings=SETTINGS) as auditor,
+    ):
         await keep_all_out(owner, service)
         await _refuse_other_version(owner, service)
         async with _dropped_afterwards(owner, db):
