@@ -94,7 +94,10 @@ class Shadow:
     async def swap(self) -> None:
         """Put the tables in the place of the live ones, in the owner's transaction. Raises StackError."""
         await _refuse_other_version(self.owner, self.service)
-        await self._lock(CLAIM_NEW, WAIT_FOR_AUTOVACUUM)
+        try:
+            await self._lock(CLAIM_NEW, WAIT_FOR_AUTOVACUUM)
+        except asyncpg.QueryCanceledError:
+            raise StackError("the new tables are being vacuumed: nothing was changed, try again") from None
         for _ in range(TRIES):
             try:
                 async with self.owner.transaction():  # a savepoint: giving up lets the readers go on
