@@ -17,7 +17,7 @@ from tests.faults.load import City
 from tests.faults.servers import Server, Servers, running_servers
 from tests.faults.sizes import size
 
-DISK_MB = 500
+DISK_MB = size(short=500, long=2_000)
 RATE = size(short=60, long=300)
 FULL_S = size(short=2, long=20)
 TIMES = size(short=1, long=3)
