@@ -36,5 +36,5 @@ async def record(
 ) -> None:
     """Write one row per change. No personal data goes into `before` and `after`."""
     if changes:
-        rows = [{"audit_id": new_id(), **change._asdict()} for change in changes]
+        rows = [{"audit_id": new_id(), "subject": c.subject, "before": c.before, "after": c.after} for c in changes]
         await conn.execute(RECORD, tenant_id, now, actor.subject, actor.request_id, action, as_rows(rows))

@@ -173,7 +173,7 @@ async def bind_tenants(conn: Connection, tenants: Iterable[str]) -> None:
 
 
 def as_rows(rows: Sequence[Any]) -> str:
-    """Dataclasses or dicts as the argument of a `json_to_recordset`, whose columns take the fields of their names.
+    """Structs, dataclasses or dicts as the argument of a `json_to_recordset`, whose columns take the fields of their names.
 
     The way in for whole rows: of arrays the driver looks at each element several times, which costs ten times as much.
     """

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
+from operator import attrgetter
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -107,6 +109,7 @@ WHERE p.tenant_id = u.tenant_id AND p.payment_id = u.payment_id
 """  # noqa: S608 - a constant's columns
 
 TOLD_AS_IT_IS = tuple(name for name in PaymentEvent.__struct_fields__ if name not in {"payment_id", "payees"})
+_told_of = attrgetter(*TOLD_AS_IT_IS)
 
 _shares = lru_cache(maxsize=4096)(
     msgspec.json.Decoder(tuple[Share, ...]).decode
@@ -175,7 +178,7 @@ async def update_payments(conn: Connection, payments: Sequence[Payment]) -> None
 
 def event(payment: Payment, *, matched: bool = False) -> Outgoing:
     """The event that says what has become of `payment`."""
-    common = {name: getattr(payment, name) for name in TOLD_AS_IT_IS}
+    common: dict[str, Any] = dict(zip(TOLD_AS_IT_IS, _told_of(payment), strict=True))
     common |= {"payment_id": str(payment.payment_id), "payees": _shares(payment.payees)}
     said: PaymentEvent
     match payment.status:

@@ -1,10 +1,11 @@
 """What the payments service talks about; no input or output here."""
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
+
+import msgspec
 
 from shared.audit import Actor
 
@@ -47,8 +48,7 @@ class Callback(NamedTuple):
     is_stored: bool = False  # an earlier try to apply it failed; its row is there
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """What a gateway, or a person, says about one transaction. Amounts are minor units."""
 
     tenant_id: str
@@ -77,8 +77,7 @@ class Receipt:
         return (self.tenant_id, self.account_id, self.transaction_id)
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct):
     """A service request as the money rules see it; changed in place while a batch is worked out."""
 
     tenant_id: str
@@ -96,8 +95,7 @@ class Request:
     payees: str  # JSON: [{"payee_id", "share_bp"}]
 
 
-@dataclass(slots=True)
-class Payment:
+class Payment(msgspec.Struct):
     """A row of `payments`; changed in place while a batch is worked out."""
 
     tenant_id: str
@@ -112,7 +110,7 @@ class Payment:
     paid_at: datetime
     recorded_at: datetime
     updated_at: datetime
-    flags: list[str] = field(default_factory=list)
+    flags: list[str] = msgspec.field(default_factory=list)
     applied: int = 0
     fee: int = 0
     reference: str | None = None

@@ -1,10 +1,12 @@
 """Record receipts: every transaction takes effect once, completed money counts towards its request, and the world is told."""
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Literal, NamedTuple
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from services.payments.books import (
     Key,
@@ -41,7 +43,8 @@ WHERE c.tenant_id = h.tenant_id AND c.callback_id = h.callback_id AND c.handled_
 """
 
 
-AUDITED = tuple(field.name for field in fields(Payment) if not field.name.startswith("payer_"))
+AUDITED = tuple(name for name in Payment.__struct_fields__ if not name.startswith("payer_"))
+_audited_of = attrgetter(*AUDITED)
 
 
 class TransactionDiffers(Conflict):
@@ -210,4 +213,4 @@ async def _keep_audit(
 
 
 def _auditable(payment: Payment) -> dict[str, object]:
-    return {name: getattr(payment, name) for name in AUDITED}
+    return dict(zip(AUDITED, _audited_of(payment), strict=True))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
+
 from services.payouts.models import Account, Entry
 from shared.db import Connection, as_rows
 from shared.ids import new_id
@@ -54,8 +56,7 @@ JournalKey = tuple[str, str, UUID]  # tenant_id, kind, source_id
 WalletKey = tuple[str, str, str]  # tenant_id, payee_id, currency
 
 
-@dataclass(slots=True)
-class Earned:
+class Earned(msgspec.Struct):
     """What earnings add to a wallet."""
 
     tenant_id: str

@@ -5,6 +5,8 @@ from datetime import date, datetime
 from enum import StrEnum
 from uuid import UUID
 
+import msgspec
+
 DEFAULT_COMMISSION_BP = 1_000
 
 
@@ -44,8 +46,7 @@ class Plan:
 DEFAULT_PLAN = Plan(None, None, DEFAULT_COMMISSION_BP, 0, date.min)
 
 
-@dataclass(frozen=True, slots=True)
-class Earning:
+class Earning(msgspec.Struct, frozen=True):
     """What a payee earns from a payment: gross = commission + net; `cash_held` of it is in the payee's hands already."""
 
     tenant_id: str
@@ -63,8 +64,7 @@ class Earning:
     available_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A line of a journal."""
 
     tenant_id: str

@@ -1,9 +1,11 @@
 """The facts, one per payment, earning and payout, and how an event changes them; in any order, any number of times."""
 
-from dataclasses import dataclass, replace
 from datetime import date, datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec.structs import replace
 
 from shared.events import Received
 from shared.events.payments import Share
@@ -27,8 +29,7 @@ PAYOUT_STATES = {
 EARNING_ACCRUED = "earning-accrued"
 
 
-@dataclass(frozen=True, slots=True)
-class PaymentFact:
+class PaymentFact(msgspec.Struct, frozen=True):
     """A payment as the event with the highest (rank, event_id) tells it; `day` is that of `at` in the tenant's zone."""
 
     tenant_id: str
@@ -54,8 +55,7 @@ class PaymentFact:
     flags: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class EarningFact:
+class EarningFact(msgspec.Struct, frozen=True):
     """An earning; it is told once."""
 
     tenant_id: str
@@ -72,8 +72,7 @@ class EarningFact:
     day: date
 
 
-@dataclass(frozen=True, slots=True)
-class PayoutFact:
+class PayoutFact(msgspec.Struct, frozen=True):
     """A payout; `at` is the earliest time that any of its events tells, in the end that of its request."""
 
     tenant_id: str
