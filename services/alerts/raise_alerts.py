@@ -71,7 +71,7 @@ async def raise_alerts(conn: Connection, events: Sequence[Received], *, now: dat
         return []
     rules = await _rules(conn, {event.tenant_id for event in fresh})
     fired = [alert for event in fresh for rule in rules[event.tenant_id] if (alert := match(rule, event)) is not None]
-    fleets = await _fleets(conn, fresh, fired)
+    fleets = await meet_fleets(conn, fresh, fired)
     named = [replace(alert, fleet_id=alert.fleet_id or fleets.get((alert.tenant_id, alert.subject))) for alert in fired]
     new = await _store(conn, named, now=now) if named else []
     if new:
@@ -90,16 +90,18 @@ async def _rules(conn: Connection, tenant_ids: set[str]) -> defaultdict[str, lis
     return rules
 
 
-async def _fleets(conn: Connection, fresh: list[Received], fired: list[Alert]) -> dict[tuple[str, str], str]:
+async def meet_fleets(
+    conn: Connection, events: Sequence[Received], alerts: Sequence[Alert]
+) -> dict[tuple[str, str], str]:
     """The fleets that are known now, by tenant and payment: of what has been matched, and of alerts that know none."""
     met: list[tuple[str, str, str | None]] = [
         (event.tenant_id, event.data.payment_id, event.data.fleet_id)
-        for event in fresh
+        for event in events
         if event.type == PaymentMatched.TYPE and event.data.fleet_id is not None
     ]
     met += [
         (alert.tenant_id, alert.subject, None)
-        for alert in fired
+        for alert in alerts
         if alert.fleet_id is None and alert.kind is not Kind.PAYOUT_FAILED  # a payout has no fleet
     ]
     rows = await conn.fetch(MEET, *map(list, zip(*met, strict=True))) if met else []

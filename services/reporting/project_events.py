@@ -3,8 +3,10 @@
 Nothing depends on the order of events or on how often one comes: a fact that an event does not change contributes nothing.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import msgspec
@@ -128,6 +130,27 @@ _decode_shares = msgspec.json.Decoder(tuple[Share, ...]).decode
 _decode_flags = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
+def _payment(row: asyncpg.Record) -> PaymentFact:
+    return PaymentFact(**{**row, "payees": _decode_shares(row["payees"]), "flags": _decode_flags(row["flags"])})
+
+
+class _Kind(NamedTuple):
+    """Facts that several events tell, and how each of them is read, merged, written and added up."""
+
+    id_of: Callable[[Any], str]
+    read: str  # tenant and id come first
+    write: str
+    fact_of: Callable[[asyncpg.Record], Any]
+    merge: Callable[[Any, Received, ZoneInfo], Any]
+    add: Callable[[Deltas, Any, int], None]
+
+
+PAYMENTS = _Kind(attrgetter("payment_id"), READ_PAYMENTS, WRITE_PAYMENTS, _payment, merge_payment, Deltas.add_payment)
+PAYOUTS = _Kind(
+    attrgetter("payout_id"), READ_PAYOUTS, WRITE_PAYOUTS, lambda row: PayoutFact(**row), merge_payout, Deltas.add_payout
+)
+
+
 async def project_events(conn: Connection, events: Sequence[Received]) -> None:
     """Project `events` of the topics `payments` and `payouts` in the open transaction of `conn`, bound to their tenants.
 
@@ -136,65 +159,43 @@ async def project_events(conn: Connection, events: Sequence[Received]) -> None:
     zone_of = await zones(conn, {event.tenant_id for event in events})
     deltas = Deltas()
     if payments := [event for event in events if event.type in PAYMENT_STATES]:
-        await _project_payments(conn, payments, zone_of, deltas)
+        await _project(conn, PAYMENTS, payments, zone_of, deltas)
     if earnings := [event for event in events if event.type == EARNING_ACCRUED]:
         await _project_earnings(conn, earnings, zone_of, deltas)
     if payouts := [event for event in events if event.type in PAYOUT_STATES]:
-        await _project_payouts(conn, payouts, zone_of, deltas)
+        await _project(conn, PAYOUTS, payouts, zone_of, deltas)
     await _add(conn, DAY_COLUMNS, deltas.days, ADD_TO_DAYS, DROP_EMPTY_DAYS)
     await _add(conn, PAYEE_COLUMNS, deltas.payees, ADD_TO_PAYEES, DROP_EMPTY_PAYEES)
 
 
-async def _project_payments(conn: Connection, events: list[Received], zone_of: dict[str, Any], deltas: Deltas) -> None:
-    ids = sorted({(event.tenant_id, event.data.payment_id) for event in events})
-    rows = await conn.fetch(READ_PAYMENTS, [i[0] for i in ids], [i[1] for i in ids])
-    old = {(row["tenant_id"], row["payment_id"]): _payment(row) for row in rows}
+async def _project(
+    conn: Connection, kind: _Kind, events: list[Received], zone_of: dict[str, ZoneInfo], deltas: Deltas
+) -> None:
+    keys = [(event.tenant_id, kind.id_of(event.data)) for event in events]
+    wanted = sorted(set(keys))
+    rows = await conn.fetch(kind.read, [tenant_id for tenant_id, _ in wanted], [id_ for _, id_ in wanted])
+    old = {(row[0], row[1]): kind.fact_of(row) for row in rows}
     new = dict(old)
-    for event in events:
-        key = (event.tenant_id, event.data.payment_id)
-        new[key] = merge_payment(new.get(key), event, zone_of[event.tenant_id])
-    changed = [fact for key, fact in new.items() if fact is not old.get(key)]
+    for key, event in zip(keys, events, strict=True):
+        new[key] = kind.merge(new.get(key), event, zone_of[event.tenant_id])
+    changed = {key: fact for key, fact in new.items() if fact is not old.get(key)}
     if not changed:
         return
-    written = await conn.fetch(WRITE_PAYMENTS, as_rows(changed))
-    _refuse_unseen(written, expected_new=len(new) - len(old))
-    for fact in changed:
-        deltas.add_payment(old.get((fact.tenant_id, fact.payment_id)), -1)
-        deltas.add_payment(fact, 1)
+    written = await conn.fetch(kind.write, as_rows(list(changed.values())))
+    # A fact that was believed new and is not was replaced without being merged: the transaction must not stand.
+    if sum(row["is_new"] for row in written) != len(new) - len(old):
+        raise ConcurrentWrite
+    for key, fact in changed.items():
+        kind.add(deltas, old.get(key), -1)
+        kind.add(deltas, fact, 1)
 
 
-async def _project_earnings(conn: Connection, events: list[Received], zone_of: dict[str, Any], deltas: Deltas) -> None:
+async def _project_earnings(
+    conn: Connection, events: list[Received], zone_of: dict[str, ZoneInfo], deltas: Deltas
+) -> None:
     facts = {(e.tenant_id, e.data.earning_id): earning_of(e, zone_of[e.tenant_id]) for e in events}
     for row in await conn.fetch(ADD_EARNINGS, as_rows(list(facts.values()))):
         deltas.add_earning(facts[row["tenant_id"], row["earning_id"]])
-
-
-async def _project_payouts(conn: Connection, events: list[Received], zone_of: dict[str, Any], deltas: Deltas) -> None:
-    ids = sorted({(event.tenant_id, event.data.payout_id) for event in events})
-    rows = await conn.fetch(READ_PAYOUTS, [i[0] for i in ids], [i[1] for i in ids])
-    old = {(row["tenant_id"], row["payout_id"]): PayoutFact(**row) for row in rows}
-    new = dict(old)
-    for event in events:
-        key = (event.tenant_id, event.data.payout_id)
-        new[key] = merge_payout(new.get(key), event, zone_of[event.tenant_id])
-    changed = [fact for key, fact in new.items() if fact is not old.get(key)]
-    if not changed:
-        return
-    written = await conn.fetch(WRITE_PAYOUTS, as_rows(changed))
-    _refuse_unseen(written, expected_new=len(new) - len(old))
-    for fact in changed:
-        deltas.add_payout(old.get((fact.tenant_id, fact.payout_id)), -1)
-        deltas.add_payout(fact, 1)
-
-
-def _payment(row: asyncpg.Record) -> PaymentFact:
-    return PaymentFact(**{**row, "payees": _decode_shares(row["payees"]), "flags": _decode_flags(row["flags"])})
-
-
-def _refuse_unseen(written: list[asyncpg.Record], *, expected_new: int) -> None:
-    # A fact that was believed new and is not was replaced without being merged: the transaction must not stand.
-    if sum(row["is_new"] for row in written) != expected_new:
-        raise ConcurrentWrite
 
 
 async def _add(

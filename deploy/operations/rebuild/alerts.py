@@ -20,12 +20,11 @@ from deploy.operations.rebuild.event_log import APPEARS_WITHIN, PAGE_LIMIT, Even
 from deploy.operations.rebuild.rebuilt import Rebuilt
 from deploy.operations.rebuild.shadow import Shadow, shadow
 from deploy.operations.rule_history import RuleHistory, rule_history
-from services.alerts.models import Alert, Kind
-from services.alerts.raise_alerts import MEET, NAME_FLEETS
+from services.alerts.models import Alert
+from services.alerts.raise_alerts import NAME_FLEETS, meet_fleets
 from services.alerts.worker import EVENTS
-from shared.db import Connection, bind_tenants
+from shared.db import bind_tenants
 from shared.events import Received
-from shared.events.payments import PaymentMatched
 from shared.events.tenants import TenantConfigured
 
 # In the order in which the consumer locks them.
@@ -103,12 +102,14 @@ class AlertsBuilding(Building):
         ]
         async with self.beside.db.transaction(tenant_id) as conn:
             await conn.execute(sql.CLAIM, tenant_id, list(handled_at), list(handled_at.values()))
-            fleets = await _fleets(conn, handled, [each.alert for each in raised])
+            fleets = await meet_fleets(conn, handled, [each.alert for each in raised])
             if raised:
-                values = [(*_fields(each.alert, fleets.get(each.alert.subject)), each.at) for each in raised]
+                values = [
+                    (*_fields(each.alert, fleets.get((tenant_id, each.alert.subject))), each.at) for each in raised
+                ]
                 await conn.execute(sql.RAISE, *map(list, zip(*values, strict=True)))
             if fleets:
-                named = [(tenant_id, subject, fleet_id) for subject, fleet_id in fleets.items()]
+                named = [(*subject, fleet_id) for subject, fleet_id in fleets.items()]
                 await conn.execute(NAME_FLEETS, *map(list, zip(*named, strict=True)))
 
     async def complete(self) -> None:
@@ -168,22 +169,6 @@ def _recipients(history: RuleHistory, rule_id: UUID, at: datetime) -> Sequence[s
     versions = history.changes[rule_id]
     _, terms = versions[bisect_right(versions, at, key=lambda version: version[0]) - 1]
     return terms.recipients
-
-
-async def _fleets(conn: Connection, handled: Sequence[Received], raised: Sequence[Alert]) -> dict[str, str]:
-    """As raise_alerts meets them: what has been matched, and what alerts know no fleet of."""
-    met: list[tuple[str, str, str | None]] = [
-        (event.tenant_id, event.data.payment_id, event.data.fleet_id)
-        for event in handled
-        if event.type == PaymentMatched.TYPE and event.data.fleet_id is not None
-    ]
-    met += [
-        (alert.tenant_id, alert.subject, None)
-        for alert in raised
-        if alert.fleet_id is None and alert.kind is not Kind.PAYOUT_FAILED
-    ]
-    rows = await conn.fetch(MEET, *map(list, zip(*met, strict=True))) if met else []
-    return {row["subject"]: row["fleet_id"] for row in rows if row["fleet_id"] is not None}
 
 
 def _fields(alert: Alert, fleet_id: str | None) -> tuple[Any, ...]:
