@@ -15,6 +15,7 @@ from shared.log import logger
 log = logger(__name__)
 
 SEND_LIMIT_S = 10.0
+ADJUST_LIMIT_S = 2.0
 PARTITIONS = 4
 RECORD_LIMIT_BYTES = 4 * 1024 * 1024
 OF_THE_TOPIC = 1  # config_source in the protocol: set on the topic, not the broker's default
@@ -117,7 +118,10 @@ async def create_topics(bootstrap: str, settings: Mapping[str, Mapping[str, str]
         if wanted:
             created = await admin.create_topics(wanted)
             _warn_of("topic not created", created.topic_errors, but=TopicAlreadyExistsError)
-            await _adjust_topics(admin, settings)
+            try:
+                await asyncio.wait_for(_adjust_topics(admin, settings), ADJUST_LIMIT_S)
+            except (KafkaError, OSError, TimeoutError) as error:  # a broker that cannot is no reason to publish nothing
+                log.warning("topics' settings not looked at", error=repr(error))
     finally:
         await admin.close()
 

@@ -13,9 +13,11 @@ from deploy.errors import StackError
 from deploy.running_stack import running_stack
 from deploy.service_commands import read_or_make_secrets
 from deploy.state import state_folder
-from shared.db import CALL_LIMIT_S, PLANS, Connection
+from shared.db import CALL_LIMIT_S, LIMITS, PLANS, Connection
 
 Role = Literal["owner", "app", "system", "auditor"]
+# What a command holds must not outlive its host by hours.
+LINE_LIMITS = {name: value for name, value in LIMITS.items() if name.startswith("tcp_")}
 SHUT_DOWN = (asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
 
 
@@ -64,7 +66,7 @@ async def connected(
     Raises StackError when the database cannot be reached, goes away meanwhile, or does not answer in time.
     """
     url = getattr(database_access(service), role)
-    named = {"application_name": f"takings {command}", **settings}
+    named = {"application_name": f"takings {command}", **LINE_LIMITS, **settings}
     try:
         conn = await asyncpg.connect(url, timeout=CALL_LIMIT_S, command_timeout=limit_s, server_settings=named)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:

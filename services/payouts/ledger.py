@@ -119,14 +119,10 @@ async def move(
         entries.append(Entry(m.tenant_id, journal_id, target, m.payee_id, m.currency, m.amount))
         totals[m.tenant_id, m.payee_id, m.currency] += m.amount
     await post(conn, entries)
-    keys = _unzipped(totals)
+    keys = [list(part) for part in zip(*totals, strict=True)]
     await conn.execute(LOCK_WALLETS, *keys)
     changes = [
         [total * ((account is target) - (account is source)) for total in totals.values()]
         for account in (Account.WALLET, Account.LOCKED, Account.DISBURSED)
     ]
     await conn.execute(MOVE, *keys, *changes)
-
-
-def _unzipped(keys: Iterable[WalletKey]) -> list[list[str]]:
-    return [list(part) for part in zip(*keys, strict=True)]

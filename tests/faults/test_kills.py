@@ -1,4 +1,4 @@
-"""A service may be killed at any moment: what it has answered is there once, and it is back within 3 s."""
+"""A service may be killed at any moment: what it has answered is there once, and it is back in about 3 s."""
 
 import asyncio
 import time

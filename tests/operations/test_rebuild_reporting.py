@@ -103,6 +103,13 @@ async def test_what_the_new_tables_lack_is_found_first(world, monkeypatch):
     assert (refused.is_swapped, refused.differences.lacking) == (False, {"payee_balances": 1})
 
 
+async def test_a_state_that_only_the_live_tables_know_is_lacking(world):
+    async with connected(world.urls["reporting"].superuser, "amka") as conn:
+        await conn.execute("UPDATE payments SET rank = 4 WHERE payment_id = (SELECT min(payment_id) FROM payments)")
+    refused = await rebuild()
+    assert (refused.is_swapped, refused.differences.lacking) == (False, {"payments": 1})
+
+
 async def test_what_is_on_its_way_is_no_difference_and_comes_once(world):
     await world.request("amka", "new", 5_000)
     await world.callback("amka", request_id="new", amount=5_000)

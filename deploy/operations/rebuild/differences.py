@@ -24,13 +24,19 @@ class ComparedTable:
         return tuple(f"(SELECT {columns} FROM {schema}.{self.name})" for schema in ("public", "rebuild"))  # type: ignore[return-value]  # noqa: S608
 
     @property
+    def _lacks(self) -> str:
+        # A fact of a lower rank is one whose later event is gone.
+        gone = "made.tenant_id IS NULL"
+        return f"(live.tenant_id IS NOT NULL AND ({gone} OR made.rank < live.rank))" if "rank" in self.columns else gone
+
+    @property
     def everywhere(self) -> str:
         """The keys of all that differs, of what the new table lacks first."""
         live, made = self._both
         key = ", ".join(self.key)
         return f"""
         SELECT {key} FROM {live} AS live FULL JOIN {made} AS made USING ({key})
-        WHERE ROW(live.*) IS DISTINCT FROM ROW(made.*) ORDER BY made.tenant_id IS NULL DESC
+        WHERE ROW(live.*) IS DISTINCT FROM ROW(made.*) ORDER BY {self._lacks} DESC
         """  # noqa: S608 - of constants
 
     @property
@@ -40,7 +46,7 @@ class ComparedTable:
         key = ", ".join(self.key)
         given = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(self.key.values(), 1))
         return f"""
-        SELECT {key}, to_jsonb(live)::text AS has, to_jsonb(made)::text AS should
+        SELECT {key}, to_jsonb(live)::text AS has, to_jsonb(made)::text AS should, {self._lacks} AS is_lacking
         FROM unnest({given}) AS suspect ({key}) LEFT JOIN {live} AS live USING ({key}) LEFT JOIN {made} AS made USING ({key})
         WHERE ROW(live.*) IS DISTINCT FROM ROW(made.*)
         """  # noqa: S608 - of constants
@@ -51,7 +57,7 @@ class Differences:
     """What was found: the number by table, how many of them the new table lacks, the first in words."""
 
     counts: dict[str, int] = field(default_factory=dict)
-    lacking: dict[str, int] = field(default_factory=dict)  # tables that lack nothing are left out
+    lacking: dict[str, int] = field(default_factory=dict)  # or know an earlier state of; other tables are left out
     lines: list[str] = field(default_factory=list)
 
     @property
@@ -87,9 +93,9 @@ async def differences_at(owner: Connection, tables: Sequence[ComparedTable], sus
             continue
         await bind_tenants(owner, {key[0] for key in keys})
         rows = await owner.fetch(table.at_keys, *map(list, zip(*keys, strict=True)))
-        rows.sort(key=lambda row: row["should"] is not None)
+        rows.sort(key=lambda row: not row["is_lacking"])
         found.counts[table.name] = len(rows)
-        if lacking := sum(row["should"] is None for row in rows):
+        if lacking := sum(row["is_lacking"] for row in rows):
             found.lacking[table.name] = lacking
         for row in rows[:MOST_NAMED]:
             key = " ".join(str(value) for value in tuple(row)[: len(table.key)])
