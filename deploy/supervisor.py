@@ -13,7 +13,7 @@ from deploy.state import read_json, write_private_json
 
 POLL_SECONDS = 0.05
 FIRST_DELAY_SECONDS = 0.1
-LONGEST_DELAY_SECONDS = 0.4  # with the start of a service below the promised 3 s, however often it dies
+LONGEST_DELAY_SECONDS = 0.4  # a fraction of a service's own start, however often it dies
 STEADY_SECONDS = 10.0  # a process that lived this long starts its back-off anew
 
 

@@ -19,6 +19,23 @@ from tests.operations.test_rebuild_reporting import catalogue, contents, rebuild
 # ruff: noqa: F811 - the fixture's name again, as pytest wants it
 
 
+async def _go_on(world, calls, rebuild_once):
+    """Rebuild again and again under the traffic of `calls`, none of which may end; afterwards all checks hold."""
+    traffic = [asyncio.create_task(call) for call in calls]
+    try:
+        for _ in range(size(short=2, long=25)):
+            rebuilt = await rebuild_once()
+            assert rebuilt.differences.lines == []
+            assert [task.exception() for task in traffic if task.done()] == []
+    finally:
+        for task in traffic:
+            task.cancel()
+        await asyncio.gather(*traffic, return_exceptions=True)
+    await world.deliver()
+    outcomes = await run_checks()
+    assert [o for o in outcomes if not o.is_held] == [], "\n".join(lines_of(outcomes))
+
+
 @pytest.mark.timeout(600)
 async def test_readers_and_writers_go_on_while_tables_are_swapped(world):
     draw = seeded("rebuild under traffic")
@@ -32,19 +49,7 @@ async def test_readers_and_writers_go_on_while_tables_are_swapped(world):
 
     calls = [pay_for_ever(world, draw, "a"), deliver_for_ever(world, draw)]
     calls += [read_for_ever("/reports/revenue"), read_for_ever("/reports/history"), read_for_ever("/reports/profits")]
-    traffic = [asyncio.create_task(call) for call in calls]
-    try:
-        for _ in range(size(short=2, long=25)):
-            rebuilt = await rebuild()
-            assert rebuilt.differences.lines == []
-            assert [task.exception() for task in traffic if task.done()] == []
-    finally:
-        for task in traffic:
-            task.cancel()
-        await asyncio.gather(*traffic, return_exceptions=True)
-    await world.deliver()
-    outcomes = await run_checks()
-    assert [o for o in outcomes if not o.is_held] == [], "\n".join(lines_of(outcomes))
+    await _go_on(world, calls, rebuild)
     assert read > 10
 
 
@@ -63,19 +68,7 @@ async def test_people_and_the_consumer_go_on_while_tables_are_swapped(world):
             await world.sweep_mails()
 
     calls = [pay_for_ever(world, draw, "a"), deliver_for_ever(world, draw), read_and_answer()]
-    traffic = [asyncio.create_task(call) for call in calls]
-    try:
-        for _ in range(size(short=2, long=25)):
-            rebuilt = await rebuild_alerts(dry_run=False, force=False, say=print)
-            assert rebuilt.differences.lines == []
-            assert [task.exception() for task in traffic if task.done()] == []
-    finally:
-        for task in traffic:
-            task.cancel()
-        await asyncio.gather(*traffic, return_exceptions=True)
-    await world.deliver()
-    outcomes = await run_checks()
-    assert [o for o in outcomes if not o.is_held] == [], "\n".join(lines_of(outcomes))
+    await _go_on(world, calls, lambda: rebuild_alerts(dry_run=False, force=False, say=print))
 
 
 @pytest.mark.timeout(600)
