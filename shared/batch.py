@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from shared import telemetry
@@ -20,11 +21,22 @@ class Overloaded(Unavailable):
     """More callers wait than will be served in time."""
 
 
-class Gather(Generic[Item, Result]):
-    """Gathers items into calls of `flush`, one in flight, without a timer; each caller waits for its own result.
+class _Call(Generic[Item, Result]):
+    """What one caller has submitted and waits for."""
 
-    `flush` gets at most `limit` items sorted by `key` and returns one result per item. When it fails for a reason that
-    lies in the data, the items are flushed one by one, so that a bad one fails alone.
+    __slots__ = ("future", "items")
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.items = items
+        self.future: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
+
+
+class Gather(Generic[Item, Result]):
+    """Gathers the items of many calls into calls of `flush`, without a timer; each caller waits for its own results.
+
+    `flush` gets the items in the order of their arrival, those of a call together, at most `limit` unless a call alone
+    brings more, and returns one result per item. When it fails for a reason that lies in the data, it is called again
+    for each call alone, so that only the one with the bad item fails.
     """
 
     def __init__(
@@ -32,70 +44,89 @@ class Gather(Generic[Item, Result]):
         name: str,
         flush: Callable[[list[Item]], Awaitable[list[Result]]],
         *,
-        key: Callable[[Item], Any],
+        in_flight: int = 1,
         limit: int = BATCH_LIMIT,
         queue_limit: int = QUEUE_LIMIT,
     ) -> None:
         self._name = name
         self._flush = flush
-        self._key = key
+        self._in_flight = in_flight
         self._limit = limit
         self._queue_limit = queue_limit
-        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._waiting: deque[_Call[Item, Result]] = deque()
+        self._items_waiting = 0
         self._arrived = asyncio.Event()
 
     async def submit(self, item: Item) -> Result:
-        """Wait for `item`'s own result, at most 5 s.
+        """Wait for `item`'s own result; as `submit_all`."""
+        (result,) = await self.submit_all((item,))
+        return result
 
-        Raises Overloaded at once when the queue is full, TimeoutError, else what its flush raised.
+    async def submit_all(self, items: Sequence[Item]) -> list[Result]:
+        """Wait for the results of `items`, which are flushed together, at most 5 s.
+
+        Raises Overloaded at once when the queue is full, TimeoutError, else what their flush raised.
         """
-        if len(self._waiting) >= self._queue_limit:
-            raise Overloaded(f"{self._queue_limit} calls are waiting already.")
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
+        if self._items_waiting >= self._queue_limit:
+            raise Overloaded(f"{self._items_waiting} items are waiting already.")
+        call: _Call[Item, Result] = _Call(items)
+        self._waiting.append(call)
+        self._items_waiting += len(items)
         self._arrived.set()
         async with asyncio.timeout(CALL_LIMIT_S):
-            return await future
+            return await call.future
 
     async def run(self) -> None:
-        """Flush for ever; the one task that does so. Whoever waits when it ends hears of it."""
-        batch: list[tuple[Item, asyncio.Future[Result]]] = []
+        """Flush for ever, `in_flight` flushes at a time. Whoever waits when it ends hears of it."""
+        try:
+            async with asyncio.TaskGroup() as flights:
+                for _ in range(self._in_flight):
+                    flights.create_task(self._fly())
+        finally:
+            _fail(self._waiting, Unavailable("The service is stopping."))
+            self._waiting.clear()
+            self._items_waiting = 0
+
+    async def _fly(self) -> None:
+        calls: list[_Call[Item, Result]] = []
         try:
             while True:
-                await self._arrived.wait()
+                while calls := self._next_calls():
+                    telemetry.BATCH_SIZE.labels(self._name).observe(sum(len(call.items) for call in calls))
+                    await self._settle(calls)
                 self._arrived.clear()
-                while batch := self._next_batch():
-                    telemetry.BATCH_SIZE.labels(self._name).observe(len(batch))
-                    await self._settle(batch)
+                await self._arrived.wait()
         finally:
-            _fail([*batch, *self._waiting], Unavailable("The service is stopping."))
-            self._waiting.clear()
+            _fail(calls, Unavailable("The service is stopping."))
 
-    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
-        batch: list[tuple[Item, asyncio.Future[Result]]] = []
-        while self._waiting and len(batch) < self._limit:
-            waiting = self._waiting.popleft()
-            if not waiting[1].done():  # else the caller has gone, and was told nothing
-                batch.append(waiting)
-        batch.sort(key=lambda waiting: self._key(waiting[0]))
-        return batch
+    def _next_calls(self) -> list[_Call[Item, Result]]:
+        calls: list[_Call[Item, Result]] = []
+        size = 0
+        while self._waiting and (not calls or size + len(self._waiting[0].items) <= self._limit):
+            call = self._waiting.popleft()
+            self._items_waiting -= len(call.items)
+            if not call.future.done():  # else the caller has gone, and was told nothing
+                calls.append(call)
+                size += len(call.items)
+        return calls
 
-    async def _settle(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    async def _settle(self, calls: list[_Call[Item, Result]]) -> None:
         try:
-            results = await self._flush([item for item, _ in batch])
+            results = iter(await self._flush([item for call in calls for item in call.items]))
         except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
-            if len(batch) == 1 or is_transient(error):
-                _fail(batch, error)
+            if len(calls) == 1 or is_transient(error):
+                _fail(calls, error)
                 return
-            for single in batch:
-                await self._settle([single])
+            for call in calls:
+                await self._settle([call])
             return
-        for (_, future), result in zip(batch, results, strict=True):
-            if not future.done():
-                future.set_result(result)
+        for call in calls:
+            own = list(islice(results, len(call.items)))
+            if not call.future.done():
+                call.future.set_result(own)
 
 
-def _fail(batch: list[tuple[Any, asyncio.Future[Any]]], error: Exception) -> None:
-    for _, future in batch:
-        if not future.done():
-            future.set_exception(error)
+def _fail(calls: Iterable[_Call[Any, Any]], error: Exception) -> None:
+    for call in calls:
+        if not call.future.done():
+            call.future.set_exception(error)

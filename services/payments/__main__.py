@@ -35,19 +35,21 @@ def build(settings: Settings, role: Role) -> Service:
         wake_relay.set()
         return recorded
 
-    gather = Gather("receipts", record, key=lambda receipt: receipt.key)
+    gather = Gather("receipts", record)
+    # Its own, so that no callback waits behind thousands of payments. While PostgreSQL writes some, the next are worked out.
+    bulk = Gather("bulk", record, in_flight=2)
     vault = Vault(settings.secrets_keys.get_secret_value())
     if role in {"all", "api"}:
         service.api.include_router(tenant_routes.router(service.db))
         service.api.include_router(account_routes.router(service.db, vault))
         service.api.include_router(request_routes.router(service.db))
-        service.api.include_router(payment_routes.router(service.db))
+        service.api.include_router(payment_routes.router(service.db, bulk))
         describe_webhooks(service.api)
         webhooks = Webhooks(service.db, Accounts(service.db, vault), gather)
         service.app = Edge(service.api, webhooks=webhooks)
     else:
         service.app = Edge(service.api)
-    service.tasks["gather"] = gather.run
+    service.tasks |= {"gather": gather.run, "bulk": bulk.run}
     if role in {"all", "worker"}:
         service.tasks |= worker_tasks(service, settings, gather, wake_relay)
     return service

@@ -79,6 +79,8 @@ async def record_payments(
     A receipt with `must_fit` that does not fit its request is refused with its error as the result; the others go on.
     Raises ConcurrentWrite when another transaction recorded the same transaction first: run it again.
     """
+    if not receipts:
+        return []
     receipts = await _with_known_requests(conn, receipts)
     requests = await lock_requests(conn, [key for r in receipts if (key := _request_key(r))])
     missing = {key for r in receipts if not r.must_fit and (key := _request_key(r)) and key not in requests}
@@ -203,13 +205,16 @@ async def _keep_audit(
     conn: Connection, receipts: Sequence[Receipt], results: Sequence[Recorded | DomainError], now: datetime
 ) -> None:
     # A gateway's payment has its callback as its trail; a person's or a system's has an audit row.
-    by_actor: dict[tuple[str, audit.Actor], list[audit.Change]] = {}
-    for receipt, result in zip(receipts, results, strict=True):
-        if receipt.actor is not None and isinstance(result, Recorded) and result.result == "recorded":
-            change = audit.Change(str(result.payment.payment_id), None, _auditable(result.payment))
-            by_actor.setdefault((receipt.tenant_id, receipt.actor), []).append(change)
-    for (tenant_id, actor), changes in by_actor.items():
-        await audit.record(conn, actor, "record-payment", changes, tenant_id=tenant_id, now=now)
+    done = [
+        audit.Done(
+            receipt.tenant_id,
+            receipt.actor,
+            audit.Change(str(result.payment.payment_id), None, _auditable(result.payment)),
+        )
+        for receipt, result in zip(receipts, results, strict=True)
+        if receipt.actor is not None and isinstance(result, Recorded) and result.result == "recorded"
+    ]
+    await audit.record_all(conn, "record-payment", done, now=now)
 
 
 def _auditable(payment: Payment) -> dict[str, object]:

@@ -91,7 +91,8 @@ async def test_of_two_full_payments_at_once_one_is_refused(payments: Payments):
         assert (await payments.see(request["id"]))["paid"] == 1000
 
 
-async def test_each_item_of_a_batch_stands_on_its_own(payments: Payments):
+@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "batch-1"}], ids=["without a key", "with a key"])
+async def test_each_item_of_a_batch_stands_on_its_own(payments: Payments, key):
     one, two = await payments.request(1000), await payments.request(500)
     first = cash(one["id"])
     items = [
@@ -105,7 +106,8 @@ async def test_each_item_of_a_batch_stands_on_its_own(payments: Payments):
         cash(two["id"], amount=200, partial=True),
         cash(two["id"], amount=300),
     ]
-    answer = await post(payments, {"items": items}, path=f"{ROUTE}/batch")
+    headers = payments.running.as_("finance") | key
+    answer = await payments.http.post(f"{ROUTE}/batch", json={"items": items}, headers=headers)
     assert answer.status_code == 200, answer.text
     results = answer.json()["results"]
     assert [r["status"] for r in results] == [201, 422, 422, 404, 200, 422, 422, 201, 201]
@@ -117,6 +119,40 @@ async def test_each_item_of_a_batch_stands_on_its_own(payments: Payments):
     assert (await post(payments, {"items": []}, path=f"{ROUTE}/batch")).json() == {"results": []}
 
 
+async def test_batches_at_once_share_transactions_and_nothing_else(payments: Payments):
+    """Overlapping batches of two tenants, 12 callers: each payment once, and its audit row names the call that made it."""
+    await create_tenant(payments.running, "t2")
+    bodies, callers = {}, range(12)
+    for tenant in ("t1", "t2"):
+        requests = [new_request(id=f"same-{n}") for n in range(40)]
+        as_system = payments.running.as_("system", tenant=tenant)
+        answer = await payments.http.post("/api/v1/requests/batch", json={"items": requests}, headers=as_system)
+        assert {item["status"] for item in answer.json()["results"]} == {201}
+        bodies[tenant] = [cash(request["id"], transaction_id=f"cash-{request['id']}") for request in requests]
+    barrier = asyncio.Barrier(len(callers))
+
+    async def call(n):
+        tenant, items = ("t1", "t2")[n % 2], bodies[("t1", "t2")[n % 2]]
+        some = {"items": [*items[n : n + 28], cash(f"unheard-of-{n}")]}
+        headers = payments.running.as_("finance", tenant=tenant) | {"X-Request-ID": f"the-call-{n:02}"}
+        await barrier.wait()
+        answer = await payments.http.post(f"{ROUTE}/batch", json=some, headers=headers)
+        *results, unheard_of = answer.json()["results"]
+        assert unheard_of["status"] == 404
+        assert {r["status"] for r in results} <= {200, 201}
+        return [(tenant, r["id"], f"the-call-{n:02}") for r in results if r["status"] == 201], {
+            r["id"] for r in results
+        }
+
+    answers = await asyncio.gather(*(call(n) for n in callers))
+    made = sorted(one for new, _ in answers for one in new)
+    assert len(made) == len({payment_id for _, payment_id, _ in made}) == 2 * 38
+    assert {payment_id for _, payment_id, _ in made} == set().union(*(seen for _, seen in answers))
+    async with connected(payments.running.urls.app, "t1,t2") as conn:
+        rows = await conn.fetch("SELECT tenant_id, subject, request_id FROM audit WHERE action = 'record-payment'")
+    assert sorted(tuple(row) for row in rows) == made
+
+
 async def test_who_may_record(payments: Payments):
     request = await payments.request(1000)
     for role in ("manager", "driver", "client", "operator"):
@@ -124,7 +160,7 @@ async def test_who_may_record(payments: Payments):
         assert (await post(payments, {"items": []}, role=role, path=f"{ROUTE}/batch")).status_code == 403
     await create_tenant(payments.running, "t2")
     assert (await post(payments, cash(request["id"]), tenant="t2")).status_code == 404
-    assert (await post(payments, cash(request["id"]), tenant="unheard-of")).status_code == 403
+    assert (await post(payments, cash(request["id"]), tenant="unheard-of")).status_code == 404
 
 
 async def test_who_sees_what(payments: Payments):

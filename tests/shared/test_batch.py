@@ -38,7 +38,7 @@ class Flush:
 
 @asynccontextmanager
 async def gathering(flush, **options):
-    gather = Gather("test", flush, key=lambda item: item, **options)
+    gather = Gather("test", flush, **options)
     task = asyncio.create_task(gather.run())
     yield gather
     task.cancel()
@@ -56,13 +56,13 @@ async def submit_behind_a_blocked_flush(flush, gather, items):
     return await asyncio.wait_for(asyncio.gather(first, *rest, return_exceptions=True), 5)
 
 
-async def test_what_arrives_while_a_flush_is_under_way_is_the_next_batch_sorted():
+async def test_what_arrives_while_a_flush_is_under_way_is_the_next_batch():
     flush = Flush()
     async with gathering(flush) as gather:
         items = [7, 3, 9, 1, 5]
         answers = await submit_behind_a_blocked_flush(flush, gather, items)
     assert answers == [f"result of {item}" for item in (0, *items)]
-    assert flush.batches == [[0], [1, 3, 5, 7, 9]]
+    assert flush.batches == [[0], items]
 
 
 async def test_a_lone_item_is_flushed_at_once():
@@ -103,6 +103,51 @@ async def test_a_transient_error_goes_to_all_and_is_not_tried_singly(error):
         assert flush.batches == [[0], [1, 2, 3]]
         flush.poison.clear()
         assert await asyncio.wait_for(gather.submit(2), 1) == "result of 2"
+
+
+async def test_the_items_of_a_call_are_flushed_together_and_their_results_keep_its_order():
+    flush = Flush()
+    async with gathering(flush, limit=4) as gather:
+        flush.door.clear()
+        first = asyncio.create_task(gather.submit(0))
+        await asyncio.wait_for(flush.entered.wait(), 5)
+        calls = [[3, 1], [2], [9, 8, 7], [], [6, 5, 4, 3, 2, 1]]
+        rest = [asyncio.create_task(gather.submit_all(items)) for items in calls]
+        await asyncio.sleep(0)
+        flush.door.set()
+        answers = await asyncio.wait_for(asyncio.gather(*rest), 5)
+    assert await first == "result of 0"
+    assert answers == [[f"result of {item}" for item in items] for items in calls]
+    assert flush.batches == [[0], [3, 1, 2], [9, 8, 7], [6, 5, 4, 3, 2, 1]]  # only a call alone may be above the limit
+
+
+async def test_a_call_with_a_bad_item_fails_as_a_whole_and_alone():
+    flush = Flush()
+    flush.poison[2] = ValueError("two is bad")
+    async with gathering(flush) as gather:
+        flush.door.clear()
+        first = asyncio.create_task(gather.submit(0))
+        await asyncio.wait_for(flush.entered.wait(), 5)
+        rest = [asyncio.create_task(gather.submit_all(items)) for items in ([1, 2], [3, 4])]
+        await asyncio.sleep(0)
+        flush.door.set()
+        bad, good = await asyncio.wait_for(asyncio.gather(*rest, return_exceptions=True), 5)
+    assert await first == "result of 0"
+    assert bad is flush.poison[2]
+    assert good == ["result of 3", "result of 4"]
+
+
+async def test_two_in_flight_share_what_waits():
+    flush = Flush()
+    flush.door.clear()
+    async with gathering(flush, in_flight=2, limit=2) as gather:
+        tasks = [asyncio.create_task(gather.submit_all([n, n])) for n in range(5)]
+        async with asyncio.timeout(5):
+            while flush.in_flight < 2:
+                await asyncio.sleep(0)
+        flush.door.set()
+        assert await asyncio.wait_for(asyncio.gather(*tasks), 5) == [[f"result of {n}"] * 2 for n in range(5)]
+    assert flush.most_in_flight == 2
 
 
 async def test_past_the_queue_limit_callers_are_refused_at_once():

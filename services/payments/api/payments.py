@@ -1,5 +1,6 @@
 """Payments: cash and manual ones recorded, all of them read."""
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -15,6 +16,7 @@ from services.payments.record_payments import Recorded, record_payments
 from shared import tenants
 from shared.audit import Actor
 from shared.auth import Allow, Principal, Role, own_only
+from shared.batch import Gather
 from shared.db import Connection, Database
 from shared.edge import SAME_AGAIN, ItemInvalid, actor, parse_items, results, utc_now, weave
 from shared.errors import DomainError
@@ -111,14 +113,10 @@ class PaymentOut(BaseModel):
         return cls(**{**fields, "payees": msgspec.json.decode(fields["payees"])}, payer=payer, failure=failure)
 
 
-def router(db: Database) -> APIRouter:
-    """The routes of payments."""
+def router(db: Database, bulk: Gather[Receipt, Recorded | DomainError]) -> APIRouter:
+    """The routes of payments; `bulk` records those of many batches in one transaction."""
     routes = APIRouter(prefix="/api/v1/payments", tags=["payments"])
     adapter = TypeAdapter(PaymentIn)
-
-    async def record(conn: Connection, tenant_id: str, receipts: list[Receipt]) -> list[Recorded | DomainError]:
-        await tenants.find(conn, tenant_id)
-        return await record_payments(conn, receipts, now=utc_now()) if receipts else []
 
     @routes.post("", status_code=201, response_model=PaymentOut, responses={200: SAME_AGAIN | {"model": PaymentOut}})
     async def create(request: Request, body: PaymentIn, caller: Recorder, key: Key = None) -> Response:
@@ -126,7 +124,7 @@ def router(db: Database) -> APIRouter:
         receipt = body.to_receipt(caller.tenant, actor(request, caller))
 
         async def effect(conn: Connection) -> tuple[int, BaseModel]:
-            (outcome,) = await record(conn, caller.tenant, [receipt])
+            (outcome,) = await record_payments(conn, [receipt], now=utc_now())
             if isinstance(outcome, DomainError):
                 raise outcome
             row = await get_payment(conn, caller.tenant, outcome.payment.payment_id, None)
@@ -141,10 +139,16 @@ def router(db: Database) -> APIRouter:
         who = actor(request, caller)
         receipts = [item.to_receipt(caller.tenant, who) for item in parsed if not isinstance(item, ItemInvalid)]
 
-        async def effect(conn: Connection) -> tuple[int, BaseModel]:
-            outcomes = weave(parsed, await record(conn, caller.tenant, receipts))
-            return 200, results(outcomes, lambda r: (201 if r.result == "recorded" else 200, str(r.payment.payment_id)))
+        def answer(outcomes: Sequence[Recorded | DomainError]) -> Results:
+            return results(
+                weave(parsed, outcomes), lambda r: (201 if r.result == "recorded" else 200, str(r.payment.payment_id))
+            )
 
+        async def effect(conn: Connection) -> tuple[int, BaseModel]:
+            return 200, answer(await record_payments(conn, receipts, now=utc_now()))
+
+        if key is None:  # else the answer is stored in the transaction of its effect, which is then the call's own
+            return Response(answer(await bulk.submit_all(receipts)).model_dump_json(), media_type="application/json")
         return await once(request, db, effect, caller=caller, key=key, now=utc_now())
 
     async def listed(caller: Principal, wanted: PaymentFilter, limit: int, cursor: str | None) -> Page[PaymentOut]:
