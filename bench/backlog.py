@@ -92,11 +92,11 @@ def prepare(place: Place) -> None:
     place.execute("alerts", RULES.format(high=94_900))
 
 
-def drain(place: Place, *, databases: str = "{}") -> dict[str, Drained]:
+def drain(place: Place, *, events: int = EVENTS, databases: str = "{}") -> dict[str, Drained]:
     """A round of each consumer; reporting also gets the earnings that payouts has just published."""
-    publish(place, [completed(number) for number in range(EVENTS)])
+    publish(place, [completed(number) for number in range(events)])
     return {
-        name: _drain(place, name, databases.format(name), 2 * EVENTS if name == "reporting" else EVENTS)
+        name: _drain(place, name, databases.format(name), 2 * events if name == "reporting" else events)
         for name in WANTED_PER_S
     }
 

@@ -46,13 +46,14 @@ UPDATE requests AS r SET status = u.status, flags = u.flags, paid = u.paid, upda
 FROM json_to_recordset($1) AS u (tenant_id text, request_id text, status text, flags text[], paid bigint)
 WHERE r.tenant_id = u.tenant_id AND r.request_id = u.request_id
 """
-PAYMENT_COLUMNS = """
-p.tenant_id, p.payment_id, p.account_id, p.transaction_id, p.request_id, p.status, p.amount, p.currency, p.method,
-p.paid_at, p.recorded_at, p.updated_at, p.flags, p.applied, p.fee, p.reference, p.payer_name, p.payer_phone,
-p.failure_code, p.failure_text, p.client_id, p.fleet_id, p.route_id, p.vehicle_id, p.platform, p.payees::text AS payees
+# As `Payment` has them, but for the last one, `payees`.
+_COLUMNS = """
+tenant_id, payment_id, account_id, transaction_id, request_id, status, amount, currency, method, paid_at, recorded_at,
+updated_at, flags, applied, fee, reference, payer_name, payer_phone, failure_code, failure_text, client_id, fleet_id,
+route_id, vehicle_id, platform
 """
 LOCK_PAYMENTS = f"""
-SELECT {PAYMENT_COLUMNS}
+SELECT {_COLUMNS}, payees::text AS payees
 FROM payments AS p
 JOIN unnest($1::text[], $2::text[], $3::text[]) AS wanted (tenant_id, account_id, transaction_id)
      USING (tenant_id, account_id, transaction_id)
@@ -60,7 +61,7 @@ ORDER BY p.tenant_id, p.account_id, p.transaction_id
 FOR UPDATE OF p
 """  # noqa: S608 - a constant's columns
 LOCK_UNMATCHED = f"""
-SELECT {PAYMENT_COLUMNS}
+SELECT {_COLUMNS}, payees::text AS payees
 FROM payments AS p
 JOIN unnest($1::text[], $2::text[]) AS wanted (tenant_id, request_id) USING (tenant_id, request_id)
 WHERE p.status = 'completed' AND p.flags @> '{{unmatched}}'
@@ -74,11 +75,6 @@ JOIN unnest($1::text[], $2::text[], $3::text[]) AS wanted (tenant_id, account_id
      USING (tenant_id, account_id, transaction_id)
 WHERE p.request_id IS NOT NULL
 """
-_COLUMNS = """
-tenant_id, payment_id, account_id, transaction_id, request_id, status, amount, currency, method, paid_at, recorded_at,
-updated_at, flags, applied, fee, reference, payer_name, payer_phone, failure_code, failure_text, client_id, fleet_id,
-route_id, vehicle_id, platform, payees
-"""
 _GIVEN = """
 json_to_recordset($1) AS u (
     tenant_id text, payment_id uuid, account_id text, transaction_id text, request_id text, status text, amount bigint,
@@ -88,10 +84,8 @@ json_to_recordset($1) AS u (
 )
 """
 INSERT_PAYMENTS = f"""
-INSERT INTO payments ({_COLUMNS})
-SELECT tenant_id, payment_id, account_id, transaction_id, request_id, status, amount, currency, method, paid_at,
-       recorded_at, updated_at, flags, applied, fee, reference, payer_name, payer_phone, failure_code, failure_text,
-       client_id, fleet_id, route_id, vehicle_id, platform, payees::jsonb
+INSERT INTO payments ({_COLUMNS}, payees)
+SELECT {_COLUMNS}, payees::jsonb
 FROM {_GIVEN}
 ORDER BY tenant_id, account_id, transaction_id
 ON CONFLICT (tenant_id, account_id, transaction_id) DO NOTHING
