@@ -13,7 +13,7 @@ ZONE = ZoneInfo("Africa/Nairobi")
 CURRENCY = "KES"
 HIGH_VALUE = 900_000
 DRIVERS, FLEETS = 20, 3
-WAYS = {"webhook": 72, "twice": 10, "early": 4, "overpaid": 5, "failed": 5, "cash": 4}
+WAYS = {"webhook": 67, "twice": 10, "early": 4, "overpaid": 5, "failed": 5, "cash": 4, "collected": 5}
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,12 @@ class Trip:
         return "failed" if self.way == "failed" else "completed"
 
     @property
+    def is_cash(self) -> bool:
+        return self.way in {"cash", "collected"}
+
+    @property
     def method(self) -> str:
-        return "cash" if self.way == "cash" else "mobile"
+        return "cash" if self.is_cash else "mobile"
 
     def request(self) -> dict[str, Any]:
         """The body of its registration."""
@@ -64,7 +68,7 @@ class Trip:
             "method": self.method,
             "paid_at": self.paid_at.isoformat(),
         }
-        return told if self.way == "cash" else told | {"fee": self.fee}
+        return told if self.is_cash else told | {"fee": self.fee}
 
 
 def new_trip(chance: random.Random, reference: str) -> Trip:
@@ -78,7 +82,7 @@ def new_trip(chance: random.Random, reference: str) -> Trip:
         way=way,
         due=due,
         amount=due + chance.randrange(1, 5_000) if way == "overpaid" else due,
-        fee=0 if way in {"cash", "failed"} else chance.randrange(0, 99),
+        fee=0 if way in {"cash", "collected", "failed"} else chance.randrange(0, 99),
         shares=tuple((f"driver-{driver}", share) for driver, share in zip(drivers, shares, strict=True)),
         fleet=f"fleet-{chance.randrange(FLEETS)}",
         paid_at=datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=chance.randrange(1, 3_000)),
@@ -129,7 +133,7 @@ def expected_books(trips: Iterable[Trip], payouts: Mapping[str, Payout]) -> Book
             books.alerts["high_value", trip.transaction] = 1
         _count_days(days, trip)
         accounts["suspense"] += trip.amount - applied
-        accounts["gateway"] -= 0 if trip.way == "cash" else trip.amount
+        accounts["gateway"] -= 0 if trip.is_cash else trip.amount
         for payee, gross, commission, net, held in _earned(trip, applied):
             books.earnings[trip.transaction, payee] = (gross, commission, net, held)
             wallets[payee].update(earned=net, commission=commission, held=held)
@@ -146,7 +150,7 @@ def _earned(trip: Trip, applied: int) -> list[tuple[str, int, int, int, int]]:
     rows = []
     for (payee, _), gross in zip(trip.shares, parts, strict=True):
         commission = int((Decimal(gross) / 10).quantize(Decimal(1), ROUND_HALF_UP))
-        rows.append((payee, gross, commission, gross - commission, gross if trip.way == "cash" else 0))
+        rows.append((payee, gross, commission, gross - commission, gross if trip.is_cash else 0))
     return rows
 
 
