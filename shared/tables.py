@@ -156,3 +156,39 @@ def audited_answers(service: str) -> str:
     REVOKE ALL ON FUNCTION answered_ids() FROM PUBLIC;
     GRANT EXECUTE ON FUNCTION answered_ids() TO {service}_auditor;
     """  # noqa: S608 - DDL; the service is a migration's constant
+
+
+def shown_to_auditor(table: str, service: str) -> str:
+    """Let the auditor's sessions see `table` of all tenants through what runs as its owner: views and functions.
+
+    Also rows of a tenant that is missing, and without holding each row against the list of all tenants.
+    """
+    return f"""
+    CREATE POLICY auditing ON {table} FOR SELECT TO CURRENT_USER
+    USING ((SELECT session_user) = '{service}_auditor');
+    """
+
+
+def audited_answers_without_hashes(service: str) -> str:
+    """The auditor sees of a request how long its hash is: of names and phones that are in it, a hash could be guessed."""
+    return f"""
+    REVOKE SELECT (request_hash) ON idempotency_keys FROM {service}_auditor;
+    {shown_to_auditor("idempotency_keys", service)}
+    CREATE VIEW audited_answers AS
+    SELECT tenant_id, caller, key, status, created_at, octet_length(request_hash) AS hash_bytes FROM idempotency_keys;
+    GRANT SELECT ON audited_answers TO {service}_auditor;
+    """  # noqa: S608 - DDL; the service is a migration's constant
+
+
+def audited_numbers(service: str) -> str:
+    """Let the auditor see which number was given last."""
+    return f"GRANT SELECT ON SEQUENCE audit_number TO {service}_auditor"
+
+
+def cleaned(table: str, statement: str) -> str:
+    """Let the owner, whom row-level security shows nothing, run `statement` on `table` of all tenants."""
+    return f"""
+    CREATE POLICY cleaning ON {table} TO CURRENT_USER USING (true) WITH CHECK (true);
+    {statement};
+    DROP POLICY cleaning ON {table};
+    """

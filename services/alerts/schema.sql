@@ -199,6 +199,12 @@ ALTER TABLE public.alerts ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.audit ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY auditing ON public.alert_rules FOR SELECT TO alerts_owner USING ((( SELECT SESSION_USER AS "session_user") = 'alerts_auditor'::name));
+
+CREATE POLICY auditing ON public.deliveries FOR SELECT TO alerts_owner USING ((( SELECT SESSION_USER AS "session_user") = 'alerts_auditor'::name));
+
+CREATE POLICY auditing ON public.mail_queues FOR SELECT TO alerts_owner USING ((( SELECT SESSION_USER AS "session_user") = 'alerts_auditor'::name));
+
 CREATE POLICY auditor ON public.alert_rules FOR SELECT TO alerts_auditor USING (true);
 
 CREATE POLICY auditor ON public.alerts FOR SELECT TO alerts_auditor USING (true);
@@ -273,6 +279,7 @@ GRANT SELECT,INSERT ON TABLE public.audit TO alerts_app;
 GRANT SELECT ON TABLE public.audit TO alerts_auditor;
 
 GRANT USAGE ON SEQUENCE public.audit_number TO alerts_app;
+GRANT SELECT ON SEQUENCE public.audit_number TO alerts_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.deliveries TO alerts_app;
 

@@ -6,6 +6,7 @@ At least once: a delivery is marked sent after the server has taken it, and a cl
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ PENDING_LIMIT = 10_000
 BACK_OFF = tuple(timedelta(seconds=s) for s in (1, 5, 30, 120, 300, 900))
 REFUSALS_BEFORE_FAILED = 3
 ERROR_LIMIT = 500
+ADDRESS = re.compile(r"""[^][\s<>(){}:;,'"]+@\[?[^][\s<>(){}:;,'"]+""")
 
 # The system role's: which mails are due, of all tenants.
 CLAIM = """
@@ -137,8 +139,7 @@ async def _settle(
         await conn.execute(MARK, due.tenant_id, due.recipient, ids, "sent", now, None)
         await conn.execute(SETTLE, *due.key, now if waiting else None, None, now)
         return Sweep(sent=1 if waiting else 0)
-    # Servers say whom they refuse; who reads errors need not know.
-    reason = str(error).replace("\0", " ").replace(due.recipient, "the recipient")[:ERROR_LIMIT]
+    reason = _without_addresses(str(error), due.recipient)
     attempts = due.attempts + 1
     if error.permanent and attempts >= REFUSALS_BEFORE_FAILED:
         await conn.execute(MARK, due.tenant_id, due.recipient, ids, "failed", None, reason)
@@ -147,3 +148,8 @@ async def _settle(
     pause = BACK_OFF[min(attempts, len(BACK_OFF)) - 1]
     await conn.execute(RETRY, *due.key, attempts, reason, now + pause)
     return Sweep(put_off=1)
+
+
+def _without_addresses(reason: str, recipient: str) -> str:
+    """Servers say whom they refuse, in their own spelling; who reads errors need not know."""
+    return ADDRESS.sub("an address", reason.replace("\0", " ").replace(recipient, "an address"))[:ERROR_LIMIT]

@@ -40,6 +40,27 @@ CREATE SEQUENCE public.audit_number
 
 ALTER SEQUENCE public.audit_number OWNED BY public.audit.number;
 
+CREATE TABLE public.idempotency_keys (
+    tenant_id text NOT NULL,
+    caller text NOT NULL,
+    key text NOT NULL,
+    request_hash bytea NOT NULL,
+    status integer,
+    body bytea,
+    created_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY public.idempotency_keys FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW public.audited_answers AS
+ SELECT tenant_id,
+    caller,
+    key,
+    status,
+    created_at,
+    octet_length(request_hash) AS hash_bytes
+   FROM public.idempotency_keys;
+
 CREATE TABLE public.callbacks (
     tenant_id text NOT NULL,
     callback_id uuid NOT NULL,
@@ -76,18 +97,6 @@ CREATE TABLE public.gateway_secrets (
 );
 
 ALTER TABLE ONLY public.gateway_secrets FORCE ROW LEVEL SECURITY;
-
-CREATE TABLE public.idempotency_keys (
-    tenant_id text NOT NULL,
-    caller text NOT NULL,
-    key text NOT NULL,
-    request_hash bytea NOT NULL,
-    status integer,
-    body bytea,
-    created_at timestamp with time zone NOT NULL
-);
-
-ALTER TABLE ONLY public.idempotency_keys FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.outbox (
     tenant_id text NOT NULL,
@@ -247,6 +256,8 @@ ALTER TABLE ONLY public.gateway_secrets
 
 ALTER TABLE public.audit ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY auditing ON public.idempotency_keys FOR SELECT TO payments_owner USING ((( SELECT SESSION_USER AS "session_user") = 'payments_auditor'::name));
+
 CREATE POLICY auditor ON public.audit FOR SELECT TO payments_auditor USING (true);
 
 CREATE POLICY auditor ON public.callbacks FOR SELECT TO payments_auditor USING (true);
@@ -312,6 +323,26 @@ GRANT SELECT,INSERT ON TABLE public.audit TO payments_app;
 GRANT SELECT ON TABLE public.audit TO payments_auditor;
 
 GRANT USAGE ON SEQUENCE public.audit_number TO payments_app;
+GRANT SELECT ON SEQUENCE public.audit_number TO payments_auditor;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.idempotency_keys TO payments_app;
+GRANT DELETE ON TABLE public.idempotency_keys TO payments_system;
+
+GRANT SELECT(tenant_id) ON TABLE public.idempotency_keys TO payments_system;
+GRANT SELECT(tenant_id) ON TABLE public.idempotency_keys TO payments_auditor;
+
+GRANT SELECT(caller) ON TABLE public.idempotency_keys TO payments_system;
+GRANT SELECT(caller) ON TABLE public.idempotency_keys TO payments_auditor;
+
+GRANT SELECT(key) ON TABLE public.idempotency_keys TO payments_system;
+GRANT SELECT(key) ON TABLE public.idempotency_keys TO payments_auditor;
+
+GRANT SELECT(status) ON TABLE public.idempotency_keys TO payments_auditor;
+
+GRANT SELECT(created_at) ON TABLE public.idempotency_keys TO payments_system;
+GRANT SELECT(created_at) ON TABLE public.idempotency_keys TO payments_auditor;
+
+GRANT SELECT ON TABLE public.audited_answers TO payments_auditor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.callbacks TO payments_app;
 
@@ -355,25 +386,6 @@ GRANT SELECT(secret_id) ON TABLE public.gateway_secrets TO payments_auditor;
 GRANT SELECT(created_at) ON TABLE public.gateway_secrets TO payments_auditor;
 
 GRANT SELECT(expires_at) ON TABLE public.gateway_secrets TO payments_auditor;
-
-GRANT SELECT,INSERT,UPDATE ON TABLE public.idempotency_keys TO payments_app;
-GRANT DELETE ON TABLE public.idempotency_keys TO payments_system;
-
-GRANT SELECT(tenant_id) ON TABLE public.idempotency_keys TO payments_system;
-GRANT SELECT(tenant_id) ON TABLE public.idempotency_keys TO payments_auditor;
-
-GRANT SELECT(caller) ON TABLE public.idempotency_keys TO payments_system;
-GRANT SELECT(caller) ON TABLE public.idempotency_keys TO payments_auditor;
-
-GRANT SELECT(key) ON TABLE public.idempotency_keys TO payments_system;
-GRANT SELECT(key) ON TABLE public.idempotency_keys TO payments_auditor;
-
-GRANT SELECT(request_hash) ON TABLE public.idempotency_keys TO payments_auditor;
-
-GRANT SELECT(status) ON TABLE public.idempotency_keys TO payments_auditor;
-
-GRANT SELECT(created_at) ON TABLE public.idempotency_keys TO payments_system;
-GRANT SELECT(created_at) ON TABLE public.idempotency_keys TO payments_auditor;
 
 GRANT SELECT,INSERT ON TABLE public.outbox TO payments_app;
 GRANT SELECT ON TABLE public.outbox TO payments_system;

@@ -40,6 +40,27 @@ CREATE TABLE public.audit (
 
 ALTER TABLE ONLY public.audit FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.idempotency_keys (
+    tenant_id text NOT NULL,
+    caller text NOT NULL,
+    key text NOT NULL,
+    request_hash bytea NOT NULL,
+    status integer,
+    body bytea,
+    created_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY public.idempotency_keys FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW public.audited_answers AS
+ SELECT tenant_id,
+    caller,
+    key,
+    status,
+    created_at,
+    octet_length(request_hash) AS hash_bytes
+   FROM public.idempotency_keys;
+
 CREATE TABLE public.commission_plans (
     tenant_id text NOT NULL,
     plan_id uuid NOT NULL,
@@ -95,18 +116,6 @@ CREATE TABLE public.entries (
 );
 
 ALTER TABLE ONLY public.entries FORCE ROW LEVEL SECURITY;
-
-CREATE TABLE public.idempotency_keys (
-    tenant_id text NOT NULL,
-    caller text NOT NULL,
-    key text NOT NULL,
-    request_hash bytea NOT NULL,
-    status integer,
-    body bytea,
-    created_at timestamp with time zone NOT NULL
-);
-
-ALTER TABLE ONLY public.idempotency_keys FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.journals (
     tenant_id text NOT NULL,
@@ -247,6 +256,8 @@ CREATE TRIGGER entries_balance AFTER INSERT ON public.entries REFERENCING NEW TA
 
 ALTER TABLE public.audit ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY auditing ON public.idempotency_keys FOR SELECT TO payouts_owner USING ((( SELECT SESSION_USER AS "session_user") = 'payouts_auditor'::name));
+
 CREATE POLICY auditor ON public.audit FOR SELECT TO payouts_auditor USING (true);
 
 CREATE POLICY auditor ON public.commission_plans FOR SELECT TO payouts_auditor USING (true);
@@ -315,15 +326,6 @@ GRANT ALL ON FUNCTION public.answered_ids() TO payouts_auditor;
 GRANT SELECT,INSERT ON TABLE public.audit TO payouts_app;
 GRANT SELECT ON TABLE public.audit TO payouts_auditor;
 
-GRANT SELECT,INSERT ON TABLE public.commission_plans TO payouts_app;
-GRANT SELECT ON TABLE public.commission_plans TO payouts_auditor;
-
-GRANT SELECT,INSERT,UPDATE ON TABLE public.earnings TO payouts_app;
-GRANT SELECT ON TABLE public.earnings TO payouts_auditor;
-
-GRANT SELECT,INSERT ON TABLE public.entries TO payouts_app;
-GRANT SELECT ON TABLE public.entries TO payouts_auditor;
-
 GRANT SELECT,INSERT,UPDATE ON TABLE public.idempotency_keys TO payouts_app;
 GRANT DELETE ON TABLE public.idempotency_keys TO payouts_system;
 
@@ -336,12 +338,21 @@ GRANT SELECT(caller) ON TABLE public.idempotency_keys TO payouts_auditor;
 GRANT SELECT(key) ON TABLE public.idempotency_keys TO payouts_system;
 GRANT SELECT(key) ON TABLE public.idempotency_keys TO payouts_auditor;
 
-GRANT SELECT(request_hash) ON TABLE public.idempotency_keys TO payouts_auditor;
-
 GRANT SELECT(status) ON TABLE public.idempotency_keys TO payouts_auditor;
 
 GRANT SELECT(created_at) ON TABLE public.idempotency_keys TO payouts_system;
 GRANT SELECT(created_at) ON TABLE public.idempotency_keys TO payouts_auditor;
+
+GRANT SELECT ON TABLE public.audited_answers TO payouts_auditor;
+
+GRANT SELECT,INSERT ON TABLE public.commission_plans TO payouts_app;
+GRANT SELECT ON TABLE public.commission_plans TO payouts_auditor;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.earnings TO payouts_app;
+GRANT SELECT ON TABLE public.earnings TO payouts_auditor;
+
+GRANT SELECT,INSERT ON TABLE public.entries TO payouts_app;
+GRANT SELECT ON TABLE public.entries TO payouts_auditor;
 
 GRANT SELECT,INSERT ON TABLE public.journals TO payouts_app;
 GRANT SELECT ON TABLE public.journals TO payouts_auditor;

@@ -184,8 +184,8 @@ async def test_the_system_role_sees_across_tenants_only_what_its_sweeps_need(ser
 async def test_the_auditor_reads_every_table_but_no_secret_and_no_person_and_writes_nothing(service):
     _name, urls = service
     await fill(urls, "t1", "t2")
-    hidden = {"body", "client_name", "client_phone", "payer_name", "payer_phone", "encrypted", "content_hash", "recipients",
-              "recipient"}  # fmt: skip
+    hidden = {"body", "client_name", "client_phone", "payer_name", "payer_phone", "encrypted", "content_hash", "request_hash",
+              "recipients", "recipient"}  # fmt: skip
     async with connection(urls.auditor) as conn:
         for table in await tables(urls):
             rights = {

@@ -1,6 +1,6 @@
 """Rules are as the audit trail says; alerts, their fleets, deliveries and mail queues agree."""
 
-from deploy.operations.check.event_log import AUDITED_TWICE
+from deploy.operations.check.audit_trail import audit_numbered, audited_once
 from deploy.operations.check.findings import Check
 
 RULES_AUDITED = """
@@ -128,7 +128,8 @@ WHERE has <> should
 """
 SERVICE = "alerts"
 CHECKS = (
-    Check(SERVICE, "audited once", "no change stands twice in the audit trail", AUDITED_TWICE),
+    audited_once(SERVICE),
+    audit_numbered(SERVICE),
     Check(SERVICE, "deliveries", "deliveries are settled as their status says", DELIVERIES_SETTLED),
     Check(SERVICE, "rules audited", "rules are as the audit trail says, change by change", RULES_AUDITED),
     Check(SERVICE, "acknowledged", "alerts are acknowledged as the audit trail says", ALERTS_ACKNOWLEDGED),

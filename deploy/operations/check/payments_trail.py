@@ -1,5 +1,6 @@
 """The audit trail of payments agrees with what it is about: tenants, gateway accounts, secrets, payments by hand."""
 
+from deploy.operations.check.audit_trail import audit_numbered, audited_once
 from deploy.operations.check.findings import Check
 
 TENANTS_TOLD = """
@@ -96,6 +97,8 @@ WHERE action NOT IN ('configure-tenant', 'open-gateway-account', 'rotate-gateway
 """
 SERVICE = "payments"
 CHECKS = (
+    audited_once(SERVICE),
+    audit_numbered(SERVICE),
     Check(SERVICE, "tenants told", "tenants are as the event of their highest version told", TENANTS_TOLD),
     Check(SERVICE, "tenants audited", "every version of a tenant is in the audit trail", TENANTS_AUDITED),
     Check(SERVICE, "accounts audited", "gateway accounts are as they were opened", ACCOUNTS_AUDITED),

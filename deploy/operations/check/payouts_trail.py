@@ -1,5 +1,6 @@
 """Payouts, their journals, events and audit rows tell the same story; commission plans are as they were set."""
 
+from deploy.operations.check.audit_trail import audited_once
 from deploy.operations.check.findings import Check
 
 # What the ledger must have moved for each payout, by its status.
@@ -120,6 +121,7 @@ WHERE p.payout_id IS NULL
 """
 SERVICE = "payouts"
 CHECKS = (
+    audited_once(SERVICE),
     Check(SERVICE, "payouts moved", "the ledger has moved for each payout what its status says", PAYOUTS_MOVED),
     Check(SERVICE, "payouts told", "payouts are as their last event told", PAYOUTS_TOLD),
     Check(SERVICE, "payouts audited", "every step of a payout is in the audit trail", PAYOUTS_AUDITED),
