@@ -12,11 +12,11 @@ from sqlalchemy import Engine, create_engine, text
 LOCK = 4_155_117  # any number, the same for all who migrate one database
 
 
-def upgrade(package: str, owner_url: str) -> None:
-    """Bring the database behind `owner_url` to the newest version of `package` (for example `services.payments`)."""
+def upgrade(package: str, owner_url: str, version: str = "head") -> None:
+    """Bring the database behind `owner_url` to the newest `version` of `package` (for example `services.payments`)."""
     config = _config(package)
     config.attributes["url"] = owner_url.replace("postgresql://", "postgresql+psycopg://", 1)
-    command.upgrade(config, "head")
+    command.upgrade(config, version)
 
 
 @cache

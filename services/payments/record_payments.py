@@ -171,8 +171,8 @@ def _new_state(known: Payment | None, receipt: Receipt, now: datetime) -> Paymen
         reference=receipt.reference,
         payer_name=receipt.payer_name or (known.payer_name if known else None),
         payer_phone=receipt.payer_phone or (known.payer_phone if known else None),
-        failure_code=receipt.failure_code,
-        failure_text=receipt.failure_text,
+        failure_code=receipt.failure_code if receipt.status is PaymentStatus.FAILED else None,
+        failure_text=receipt.failure_text if receipt.status is PaymentStatus.FAILED else None,
     )
 
 

@@ -149,6 +149,7 @@ CREATE TABLE public.payments (
     updated_at timestamp with time zone NOT NULL,
     CONSTRAINT payments_amount_check CHECK ((amount > 0)),
     CONSTRAINT payments_check CHECK (((applied >= 0) AND (applied <= amount))),
+    CONSTRAINT payments_failure_check CHECK (((status = 'failed'::text) OR ((failure_code IS NULL) AND (failure_text IS NULL)))),
     CONSTRAINT payments_fee_check CHECK ((fee >= 0)),
     CONSTRAINT payments_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'completed'::text, 'failed'::text])))
 );

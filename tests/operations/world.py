@@ -212,7 +212,7 @@ async def _payments(world: World, tenant: str) -> None:
     await world.callback(tenant, kind="pending", request_id="slow", amount=700, transaction_id="slow-1")
     await world.callback(tenant, request_id="slow", amount=700, transaction_id="slow-1")
     await world.request(tenant, "broken", 800)
-    await world.callback(tenant, kind="failed", request_id="broken", amount=800, failure_code="no_funds")
+    await world.callback(tenant, kind="failed", request_id="broken", amount=800, failure={"code": "no_funds"})
     await world.callback(tenant, amount=333, transaction_id="nobody-knows")
     await world.callback(tenant, request_id="never-registered", amount=334)
     await world.callback(tenant, kind="failed", amount=555)  # no request, no fleet

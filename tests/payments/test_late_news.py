@@ -19,6 +19,15 @@ async def test_completed_news_without_the_request_counts_towards_the_one_named_b
     assert (payment["request_id"], payment["flags"], payment["applied"]) == (request["id"], [], 1000)
 
 
+async def test_only_a_failed_payment_keeps_why(payments: Payments):
+    """Gateways repeat the failure of an earlier try beside the news that the money is there."""
+    failure = {"code": "no_funds", "message": "No funds."}
+    for kind, kept in ("pending", None), ("failed", failure), ("completed", None):
+        await payments.callback(kind=kind, transaction_id="x1", failure=failure)
+        (payment,) = await payments.payments()
+        assert (payment["status"], payment["failure"]) == (kind, kept)
+
+
 async def test_and_when_that_request_arrives_last(payments: Payments):
     await payments.callback(kind="pending", request_id="q1", transaction_id="x1")
     await payments.callback(transaction_id="x1")

@@ -71,7 +71,8 @@ LEFT JOIN LATERAL json_to_record(t.data) AS d (
                'vehicle_id', p.vehicle_id, 'platform', p.platform, 'payees', p.payees,
                'applied', p.applied, 'fee', CASE WHEN is_paid THEN p.fee END,
                'flags', to_jsonb(p.flags),
-               'failure_code', CASE WHEN p.status = 'failed' THEN p.failure_code END, 'recorded_at', p.recorded_at,
+               'failure_code', p.failure_code,
+               'failure_text', CASE WHEN p.status <> 'failed' THEN p.failure_text END, 'recorded_at', p.recorded_at,
                'updated_at', p.updated_at = t.created_at OR (may_be_named AND p.updated_at > t.created_at)) AS has,
            jsonb_build_object(
                'status', CASE t.type WHEN 'payment-pending' THEN 'pending' WHEN 'payment-failed' THEN 'failed'
@@ -81,8 +82,8 @@ LEFT JOIN LATERAL json_to_record(t.data) AS d (
                'paid_at', d.paid_at, 'client_id', d.client_id, 'fleet_id', d.fleet_id, 'route_id', d.route_id,
                'vehicle_id', d.vehicle_id, 'platform', d.platform, 'payees', d.payees,
                'applied', coalesce(d.applied, 0), 'fee', CASE WHEN is_paid THEN d.fee END,
-               'flags', coalesce(d.flags, '[]'), 'failure_code', d.failure_code, 'recorded_at', t.first_at,
-               'updated_at', true) AS should
+               'flags', coalesce(d.flags, '[]'), 'failure_code', d.failure_code, 'failure_text', NULL,
+               'recorded_at', t.first_at, 'updated_at', true) AS should
 ) AS compared
 WHERE p.status IS NULL OR t.type IS NULL OR has <> should
 """
