@@ -87,14 +87,14 @@ class AlertsBuilding(Building):
         async for page in super().pages():
             yield page
 
-    async def apply(self, tenant_id: str, events: Sequence[Received]) -> None:
+    async def apply(self, tenant_id: str, events: Sequence[Received]) -> int:
         """Raise what those of `events` raised that have been handled; the others are left to a later pass."""
         rows = await self.beside.auditor.fetch(sql.HANDLED, tenant_id, [event.id for event in events])
         handled_at = {row["event_id"]: row["claimed_at"] for row in rows}
         self._leave(tenant_id, [event for event in events if event.id not in handled_at])
         handled = [event for event in events if event.id in handled_at]
         if not handled:
-            return
+            return 0
         self.events += len(handled)
         raised = await self._raised(tenant_id, handled, handled_at)
         self._untold += [
@@ -111,6 +111,7 @@ class AlertsBuilding(Building):
             if fleets:
                 named = [(*subject, fleet_id) for subject, fleet_id in fleets.items()]
                 await conn.execute(NAME_FLEETS, *map(list, zip(*named, strict=True)))
+        return len(handled)
 
     async def complete(self) -> None:
         """Give the alerts the answers of people."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from deploy.errors import StackError
-from deploy.operations.rebuild.differences import differences_at, suspects_in
+from deploy.operations.rebuild.differences import differences_at, still_suspect, suspects_in
 from deploy.operations.rebuild.event_log import EventLog, Page
 from deploy.operations.rebuild.rebuilt import Rebuilt
 from deploy.operations.rebuild.shadow import Shadow, analyze
@@ -30,8 +30,8 @@ class Building(ABC):
         self._tenants = TenantCopy(beside.db, wait_s=0)
 
     @abstractmethod
-    async def apply(self, tenant_id: str, events: Sequence[Received]) -> None:
-        """Let `events` of one tenant have their effect on the tables."""
+    async def apply(self, tenant_id: str, events: Sequence[Received]) -> int:
+        """Let `events` of one tenant have their effect on the tables; how many it was to be had of now."""
 
     async def complete(self) -> None:
         """Add to the new tables what no event tells; before writers wait, and again meanwhile."""
@@ -52,18 +52,22 @@ class Building(ABC):
                 yield page
 
     async def catch_up(self, *, most: int | None = None) -> int:
-        """Apply what no pass has applied, and stop when it is more than `most` rows; how many were read."""
-        rows_read = 0
+        """Apply what no pass has applied, and stop when it is more than `most`.
+
+        How many rows were read, and events applied that an earlier pass had left.
+        """
+        done = 0
         async with aclosing(self.pages()) as pages:
             async for page in pages:
-                rows_read += page.rows_read
+                applied = 0
                 if configured := [event for event in page.events if event.type == TenantConfigured.TYPE]:
                     await self._tenants.keep(configured)
                 if others := [event for event in page.events if event.type != TenantConfigured.TYPE]:
-                    await self.apply(page.tenant_id, others)
-                if most is not None and rows_read > most:
+                    applied = await self.apply(page.tenant_id, others)
+                done += max(page.rows_read, applied)
+                if most is not None and done > most:
                     break
-        return rows_read
+        return done
 
 
 async def build_and_swap(building: Building, *, dry_run: bool, force: bool, say: Callable[[str], None]) -> Rebuilt:
@@ -76,6 +80,8 @@ async def build_and_swap(building: Building, *, dry_run: bool, force: bool, say:
     await building.complete()
     await analyze(beside)
     suspects = await suspects_in(beside.auditor, beside.tables)
+    await _catch_up_to_few(building, say)
+    suspects = await still_suspect(beside.auditor, beside.tables, suspects)
     for _ in range(PASSES_LIMIT):
         await _catch_up_to_few(building, say)
         async with beside.writers_stopped():
@@ -95,9 +101,9 @@ async def build_and_swap(building: Building, *, dry_run: bool, force: bool, say:
 
 async def _catch_up_to_few(building: Building, say: Callable[[str], None]) -> None:
     for _ in range(PASSES_LIMIT):
-        rows_read = await building.catch_up()
-        say(f"{building.beside.service}: {rows_read:,} rows of the event logs read, {building.events:,} events so far")
-        if rows_read <= FEW:
+        done = await building.catch_up()
+        say(f"{building.beside.service}: {done:,} rows of the event logs read, {building.events:,} events so far")
+        if done <= FEW:
             return
     raise _too_fast(building.beside)
 

@@ -1,13 +1,20 @@
-"""In what a table and the one that was made anew differ: all of it without a lock, and the suspects again under it."""
+"""In what a table and the one that was made anew differ.
+
+All of it is looked at without a lock; what differed again, when what was on its way has arrived, is wrong but for little,
+and of that only the first few are looked at while writers wait.
+"""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+import asyncpg
 
 from deploy.operations.check.findings import MOST_NAMED, PAGE, difference
 from shared.db import Connection, bind_tenants
 
 SUSPECTS_LIMIT = 100_000
+LOOKED_AT = 2_000  # of each table, while writers wait
 
 
 @dataclass(frozen=True)
@@ -35,21 +42,38 @@ class ComparedTable:
         live, made = self._both
         key = ", ".join(self.key)
         return f"""
-        SELECT {key} FROM {live} AS live FULL JOIN {made} AS made USING ({key})
-        WHERE ROW(live.*) IS DISTINCT FROM ROW(made.*) ORDER BY {self._lacks} DESC
+        SELECT {key}, {self._lacks} AS is_lacking FROM {live} AS live FULL JOIN {made} AS made USING ({key})
+        WHERE ROW(live.*) IS DISTINCT FROM ROW(made.*) ORDER BY is_lacking DESC
         """  # noqa: S608 - of constants
 
     @property
     def at_keys(self) -> str:
+        """Which of the keys $1, $2, … differ, what the new table lacks first."""
+        key = ", ".join(self.key)
+        return f"SELECT {key}, {self._lacks} AS is_lacking {self._differing_at_keys} ORDER BY is_lacking DESC"
+
+    @property
+    def in_words(self) -> str:
         """What differs of the keys $1, $2, …"""
+        key = ", ".join(self.key)
+        return f"SELECT {key}, to_jsonb(live)::text AS has, to_jsonb(made)::text AS should {self._differing_at_keys}"
+
+    @property
+    def _differing_at_keys(self) -> str:
         live, made = self._both
         key = ", ".join(self.key)
         given = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(self.key.values(), 1))
         return f"""
-        SELECT {key}, to_jsonb(live)::text AS has, to_jsonb(made)::text AS should, {self._lacks} AS is_lacking
         FROM unnest({given}) AS suspect ({key}) LEFT JOIN {live} AS live USING ({key}) LEFT JOIN {made} AS made USING ({key})
         WHERE ROW(live.*) IS DISTINCT FROM ROW(made.*)
-        """  # noqa: S608 - of constants
+        """
+
+
+class Suspect(NamedTuple):
+    """The key of a row that differed when it was looked at, and whether the new table lacked it then."""
+
+    key: tuple[Any, ...]
+    is_lacking: bool
 
 
 @dataclass(slots=True)
@@ -66,38 +90,64 @@ class Differences:
         return sum(self.counts.values())
 
 
-Suspects = dict[str, list[tuple[Any, ...]]]
+Suspects = dict[str, list[Suspect]]  # by table, what the new one lacks first
 
 
 async def suspects_in(auditor: Connection, tables: Sequence[ComparedTable]) -> Suspects:
-    """The keys of the rows that differ now, also those that are only on their way."""
-    return {table.name: [row async for row in _keys(auditor, table)] for table in tables}
+    """The rows that differ now, also those that are only on their way."""
+    return {table.name: [suspect async for suspect in _everywhere(auditor, table)] for table in tables}
 
 
-async def _keys(auditor: Connection, table: ComparedTable) -> AsyncIterator[tuple[Any, ...]]:
+async def still_suspect(auditor: Connection, tables: Sequence[ComparedTable], suspects: Suspects) -> Suspects:
+    """Those of the suspects that differ also now."""
+    still: Suspects = {}
+    for table in tables:
+        slices = range(0, len(suspects[table.name]), LOOKED_AT)
+        found = [
+            each for n in slices for each in await _at_keys(auditor, table, suspects[table.name][n : n + LOOKED_AT])
+        ]
+        still[table.name] = sorted(found, key=lambda suspect: not suspect.is_lacking)
+    return still
+
+
+async def differences_at(owner: Connection, tables: Sequence[ComparedTable], suspects: Suspects) -> Differences:
+    """Which of the suspects differ in the open transaction of `owner`; those beyond LOOKED_AT as they were found before."""
+    found = Differences()
+    for table in tables:
+        looked_at, others = suspects[table.name][:LOOKED_AT], suspects[table.name][LOOKED_AT:]
+        if not looked_at:
+            continue
+        await bind_tenants(owner, {suspect.key[0] for suspect in looked_at})
+        differing = await _at_keys(owner, table, looked_at)
+        found.counts[table.name] = len(differing) + len(others)
+        if lacking := sum(suspect.is_lacking for suspect in (*differing, *others)):
+            found.lacking[table.name] = lacking
+        for row in await _fetch(owner, table.in_words, differing[:MOST_NAMED]):
+            key = " ".join(str(value) for value in tuple(row)[: len(table.key)])
+            found.lines.append(f"{table.name} {key}: {difference(row['has'], row['should'])}")
+    return found
+
+
+async def _everywhere(auditor: Connection, table: ComparedTable) -> AsyncIterator[Suspect]:
     async with auditor.transaction(isolation="repeatable_read", readonly=True):
         cursor = await auditor.cursor(table.everywhere)
         found = 0
         while (rows := await cursor.fetch(PAGE)) and found < SUSPECTS_LIMIT:
             found += len(rows)
             for row in rows:
-                yield tuple(row)
+                yield _suspect(row)
 
 
-async def differences_at(owner: Connection, tables: Sequence[ComparedTable], suspects: Suspects) -> Differences:
-    """Which of the suspects still differ, in the open transaction of `owner`."""
-    found = Differences()
-    for table in tables:
-        keys = suspects[table.name]
-        if not keys:
-            continue
-        await bind_tenants(owner, {key[0] for key in keys})
-        rows = await owner.fetch(table.at_keys, *map(list, zip(*keys, strict=True)))
-        rows.sort(key=lambda row: not row["is_lacking"])
-        found.counts[table.name] = len(rows)
-        if lacking := sum(row["is_lacking"] for row in rows):
-            found.lacking[table.name] = lacking
-        for row in rows[:MOST_NAMED]:
-            key = " ".join(str(value) for value in tuple(row)[: len(table.key)])
-            found.lines.append(f"{table.name} {key}: {difference(row['has'], row['should'])}")
-    return found
+async def _at_keys(conn: Connection, table: ComparedTable, suspects: Sequence[Suspect]) -> list[Suspect]:
+    return [_suspect(row) for row in await _fetch(conn, table.at_keys, suspects)]
+
+
+async def _fetch(conn: Connection, statement: str, suspects: Sequence[Suspect]) -> list[asyncpg.Record]:
+    """What `statement` finds at the keys of `suspects`."""
+    keys = [suspect.key for suspect in suspects]
+    return await conn.fetch(statement, *map(list, zip(*keys, strict=True))) if keys else []
+
+
+def _suspect(row: asyncpg.Record) -> Suspect:
+    *key, is_lacking = tuple(row)
+    return Suspect(tuple(key), is_lacking)

@@ -51,7 +51,7 @@ class ReportingBuilding(Building):
         super().__init__(beside, logs)
         self._recent: list[Received] = []
 
-    async def apply(self, tenant_id: str, events: Sequence[Received]) -> None:
+    async def apply(self, tenant_id: str, events: Sequence[Received]) -> int:
         """Project `events`; those that cannot be are set aside, as the consumer does."""
         self.events += len(events)
         self._remember(events)
@@ -60,6 +60,7 @@ class ReportingBuilding(Building):
             await self.beside.db.run(lambda conn: project_events(conn, some), tenant_id)
 
         self.set_aside += await _project_or_isolate(project, events)
+        return len(events)
 
     async def complete_live(self) -> None:
         """Project what is on its way: then all that differs is wrong."""

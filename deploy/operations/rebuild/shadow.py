@@ -16,12 +16,15 @@ from shared.migrations import newest_version, upgrade
 
 SCHEMA = "rebuild"
 SETTINGS = {"TimeZone": "UTC", **PLANS}
+# While writers wait, a rebuild that hangs, or hangs on somebody, is ended by the server.
+ENDED_AFTER = "10s"
+OWNER_SETTINGS = {**SETTINGS, "lock_timeout": ENDED_AFTER, "idle_in_transaction_session_timeout": ENDED_AFTER}
 TRIES = 40
 # For all the tables together.
 WAIT_FOR_WRITERS = "2s"
 # Less than deadlock_timeout: readers are never the ones who are sent away.
 WAIT_FOR_READERS = "500ms"
-WAIT_FOR_AUTOVACUUM = "10s"
+WAIT_FOR_AUTOVACUUM = "5s"
 PAUSE_S = 0.25
 
 VERSION = "SELECT version_num FROM public.alembic_version"
@@ -35,9 +38,10 @@ SELECT format('LOCK TABLE %s IN EXCLUSIVE MODE', string_agg(format('public.%I', 
 STOP_READERS = """
 SELECT format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', string_agg(format('public.%I', t), ', ')) FROM unnest($1::text[]) AS t
 """
-# Their autovacuum gives way to a lock that waits for longer than deadlock_timeout.
+# Keeps autovacuum out, which gives way to a lock that waits for longer than deadlock_timeout; the last events still go in.
 CLAIM_NEW = """
-SELECT format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', string_agg(format('rebuild.%I', t), ', ')) FROM unnest($1::text[]) AS t
+SELECT format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', string_agg(format('rebuild.%I', t), ', '))
+FROM unnest($1::text[]) AS t
 """
 RETIRE = "SELECT format('ALTER TABLE public.%I SET SCHEMA retired', $1::text)"
 INSTALL = "SELECT format('ALTER TABLE rebuild.%I SET SCHEMA public', $1::text)"
@@ -64,11 +68,14 @@ class Shadow:
     async def writers_stopped(self) -> AsyncIterator[None]:
         """A transaction of the owner, throughout which the live tables stay as they are; kept only when they are swapped.
 
-        Raises StackError when writers never pause.
+        Raises StackError when writers never pause, and when they would wait for too long.
         """
         ending = await self._locked()
         try:
             yield
+        except (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError) as error:
+            await ending.rollback()
+            raise StackError(f"writers of {self.service} would wait too long ({error}): nothing was changed") from None
         except BaseException:
             await ending.rollback()
             raise
@@ -79,6 +86,7 @@ class Shadow:
             ending = self.owner.transaction()
             await ending.start()
             try:
+                await self._claim_new()
                 await self._lock(STOP_WRITERS, WAIT_FOR_WRITERS)
             except (asyncpg.QueryCanceledError, asyncpg.DeadlockDetectedError):
                 # A batch of the consumer takes its time.
@@ -94,10 +102,6 @@ class Shadow:
     async def swap(self) -> None:
         """Put the tables in the place of the live ones, in the owner's transaction. Raises StackError."""
         await _refuse_other_version(self.owner, self.service)
-        try:
-            await self._lock(CLAIM_NEW, WAIT_FOR_AUTOVACUUM)
-        except asyncpg.QueryCanceledError:
-            raise StackError("the new tables are being vacuumed: nothing was changed, try again") from None
         for _ in range(TRIES):
             try:
                 async with self.owner.transaction():  # a savepoint: giving up lets the readers go on
@@ -113,12 +117,19 @@ class Shadow:
             await self.owner.execute(await self.owner.fetchval(INSTALL, name))
         self.is_swapped = True
 
+    async def _claim_new(self) -> None:
+        """Nobody is to be waited for at the new tables once writers wait."""
+        try:
+            await self._lock(CLAIM_NEW, WAIT_FOR_AUTOVACUUM)
+        except asyncpg.QueryCanceledError:
+            raise StackError("the new tables are being vacuumed: nothing was changed, try again") from None
+
     async def _lock(self, tables: str, limit: str) -> None:
         """Take all the locks in that time, in which whoever comes later waits behind; else raises QueryCanceledError."""
         statement = await self.owner.fetchval(tables, self.names)
         await self.owner.execute(f"SET LOCAL statement_timeout = '{limit}'")  # lock_timeout would count for each table
         await self.owner.execute(statement)
-        await self.owner.execute("SET LOCAL statement_timeout = 0")
+        await self.owner.execute(f"SET LOCAL statement_timeout = '{ENDED_AFTER}'")
 
 
 @asynccontextmanager
@@ -130,7 +141,7 @@ async def shadow(service: str, tables: Sequence[ComparedTable]) -> AsyncIterator
     access = database_access(service)
     db = Database(_in_schema(access.app, "search_path"), "takings rebuild", size=2)
     async with (
-        connected(service, "owner", command="rebuild", settings=SETTINGS) as owner,
+        connected(service, "owner", command="rebuild", settings=OWNER_SETTINGS) as owner,
         connected(service, "auditor", command="rebuild", settings=SETTINGS) as auditor,
     ):
         await keep_all_out(owner, service)
