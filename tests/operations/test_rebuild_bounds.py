@@ -189,5 +189,6 @@ async def test_no_pass_reads_a_log_again(database):
         await conn.execute("ANALYZE outbox")
         last = await conn.fetchval("SELECT max(id) FROM outbox")
     async with looked_at(urls.superuser) as conn:
+        await conn.fetch(event_log.MOVED, [TENANT], [last - 3_000], [10])
         await conn.fetch(event_log.PAGE, TENANT, 0, [], 500)
         await conn.fetch(event_log.PAGE, TENANT, last - 3_000, list(range(last - 3_000, last - 10)), 500)

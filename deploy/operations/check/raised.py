@@ -90,12 +90,10 @@ async def candidates(snapshots: Mapping[str, Connection], history: RuleHistory) 
     """The events of a tenant that a rule could ever have matched, in pages."""
     least = msgspec.json.encode(history.least_amounts()).decode()
     for service, sql, arguments in (("payments", PAYMENTS, (least,)), ("payouts", PAYOUTS, ())):
-        conn = snapshots[service]
-        async with conn.transaction():
-            cursor = await conn.cursor(sql, history.tenant_id, *arguments)
-            while rows := await cursor.fetch(PAGE):
-                events = [_decoder.decode_value(row["event"].encode()) for row in rows]
-                yield [event for event in events if event is not None]
+        cursor = await snapshots[service].cursor(sql, history.tenant_id, *arguments)
+        while rows := await cursor.fetch(PAGE):
+            events = [_decoder.decode_value(row["event"].encode()) for row in rows]
+            yield [event for event in events if event is not None]
 
 
 def _compared(expected: Expected, row: asyncpg.Record | None) -> Fault | None:

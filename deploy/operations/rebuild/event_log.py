@@ -24,6 +24,12 @@ APPEARS_WITHIN = timedelta(minutes=2)
 PAGE = """
 SELECT id, event::text AS event FROM outbox WHERE tenant_id = $1 AND id > $2 AND id <> ALL ($3::bigint[]) ORDER BY id LIMIT $4
 """
+# Of many tenants few have written anything since the last pass; asked in one statement, since writers may be waiting.
+MOVED = """
+SELECT tenant_id FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS log (tenant_id, reached, seen)
+WHERE seen <> (SELECT count(*) FROM outbox WHERE outbox.tenant_id = log.tenant_id AND id > reached)
+ORDER BY tenant_id
+"""
 SETTLED = """
 SELECT id FROM outbox WHERE tenant_id = $1 AND created_at < now() - $2::interval ORDER BY id DESC LIMIT 1
 """
@@ -48,10 +54,8 @@ class EventLog:
 
     async def pages(self) -> AsyncIterator[Page]:
         """One pass over what no pass has read; it may be left at any page."""
-        for log in await self.conn.fetch(LOGS):
-            tenant_id, reached = log["tenant_id"], self.settled.get(log["tenant_id"], 0)
-            if log["last_id"] <= reached:
-                continue
+        for tenant_id in await self._moved():
+            reached = self.settled.get(tenant_id, 0)
             settled = max(reached, await self.conn.fetchval(SETTLED, tenant_id, APPEARS_WITHIN) or 0)
             seen = self.seen.setdefault(tenant_id, set())
             while rows := await self.conn.fetch(PAGE, tenant_id, reached, sorted(seen), PAGE_LIMIT):
@@ -60,6 +64,18 @@ class EventLog:
                 seen.update(row["id"] for row in rows if row["id"] > settled)
                 yield Page(tenant_id, [event for row in rows if (event := self._decoded(row)) is not None], len(rows))
             self.settled[tenant_id], self.seen[tenant_id] = settled, {number for number in seen if number > settled}
+
+    async def _moved(self) -> list[str]:
+        """The tenants with rows that no pass has read."""
+        logs = await self.conn.fetch(LOGS)
+        new = [log["tenant_id"] for log in logs if log["tenant_id"] not in self.settled]
+        known = [
+            (log["tenant_id"], reached, sum(number > reached for number in self.seen[log["tenant_id"]]))
+            for log in logs
+            if (reached := self.settled.get(log["tenant_id"])) is not None and log["last_id"] > reached
+        ]
+        rows = await self.conn.fetch(MOVED, *map(list, zip(*known, strict=True))) if known else []
+        return new + [row["tenant_id"] for row in rows]
 
     def _decoded(self, row: asyncpg.Record) -> Received | None:
         try:
