@@ -42,7 +42,7 @@ async def deliver_for_ever(world, draw):
         await asyncio.sleep(draw.random() / 5)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_no_false_alarm_under_traffic(world):
     draw = seeded("check under traffic")
     calls = [pay_for_ever(world, draw, "a"), pay_for_ever(world, draw, "b"), deliver_for_ever(world, draw)]
