@@ -1,0 +1,7 @@
+"""The four services. Each starts as `python -m services.<name>`, and this is what runs first of it."""
+
+import gc
+import sys
+
+if sys.argv[0] == "-m":  # what Python puts there while it looks for the module that it will run: not under tests
+    gc.disable()  # imports make nothing but what stays: `shared.process` enables it again

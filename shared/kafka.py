@@ -15,7 +15,7 @@ from faststream.kafka.annotations import KafkaMessage
 
 from shared import telemetry
 from shared.db import is_transient
-from shared.events import Decoder, Received, Undecodable
+from shared.events import Apply, Decoder, Received, Undecodable
 from shared.log import logger
 from shared.offsets import Batch
 from shared.publisher import DEAD_LETTER_SUFFIX, RECORD_LIMIT_BYTES, Message, Publisher, ensure_topics
@@ -34,8 +34,6 @@ SESSION_LIMIT_MS = 6_000
 REQUEST_LIMIT_MS = 8_000  # so long, too, may a broker say nothing before another connection is tried
 METADATA_MAX_AGE_MS = 5_000  # a broker that has lost its data gets its topics anew, under the eyes of running readers
 STOP_LIMIT_S = 2.0  # less than a service has for its end: the group must hear that this member leaves
-
-Apply = Callable[[Sequence[Received]], Awaitable[None]]
 
 
 class KnownTenants(Protocol):

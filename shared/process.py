@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import uvicorn
 import uvloop
@@ -16,16 +16,18 @@ from fastapi import FastAPI
 from shared import idempotency, outbox, telemetry
 from shared.auth import Keys, Verifier
 from shared.db import Database, UnsafeServer
-from shared.events import Decoder, Event
+from shared.events import Apply, Decoder, Event
 from shared.events.catalogue import ALL_EVENTS
 from shared.events.tenants import TenantConfigured
 from shared.health import add_health
 from shared.http import ASGIApp, create_api
-from shared.kafka import Apply, Consumer
 from shared.log import configure, logger
 from shared.publisher import Publisher
 from shared.settings import MigrationSettings, ServiceSettings, read_settings
 from shared.tenants import AnyTenant, TenantCopy
+
+if TYPE_CHECKING:
+    from shared.kafka import Consumer
 
 log = logger(__name__)
 
@@ -79,10 +81,12 @@ def main(package: str, kind: type[ServiceSettings], build: Callable[[Any, Role],
         sys.exit(f"usage: python -m {package} [all|api|worker|migrate]")
     settings = read_settings(kind, kind.model_config.get("env_prefix", ""))
     configure(name, settings.log_level)
-    gc.freeze()  # what the imports made stays for ever: no need to look at it again and again
-    gc.set_threshold(GARBAGE_AT, 20, 20)
     telemetry.configure_traces(name, settings.otlp_endpoint)
-    uvloop.run(_serve(build(settings, role), settings))
+    service = build(settings, role)
+    gc.freeze()  # what was made until here stays for ever: no need to look at it again and again
+    gc.set_threshold(GARBAGE_AT, 20, 20)
+    gc.enable()  # `services` has disabled it
+    uvloop.run(_serve(service, settings))
 
 
 async def _serve(service: Service, settings: ServiceSettings) -> None:
@@ -104,10 +108,11 @@ async def _serve(service: Service, settings: ServiceSettings) -> None:
             backlog=1024,
         )
     )
+    serving = asyncio.create_task(server.serve(), name="http")  # first: what consumers load would keep callers waiting
     background = [asyncio.create_task(keep_running(name, task), name=name) for name, task in service.tasks.items()]
     log.info("started", tasks=sorted(service.tasks), port=settings.http_port)
     try:
-        await server.serve()
+        await serving
     finally:
         await stop(service, background)
         log.info("stopped")
@@ -187,22 +192,28 @@ def consumers(
 ) -> dict[str, Task]:
     """Consume `events` from their topics with `apply`, and keep the copy of the tenants that they wait for."""
     copy = TenantCopy(service.db, wait_s=settings.tenant_wait_s)
-    own = Consumer(
-        settings.kafka_bootstrap,
-        topics=sorted({event.TOPIC for event in events}),
-        group_id=service.name,
-        decoder=Decoder(events, known=ALL_EVENTS),
-        apply=apply,
-        tenants=copy,
-        publisher=service.publisher,
-    )
-    tenants = Consumer(
-        settings.kafka_bootstrap,
-        topics=[TenantConfigured.TOPIC],
-        group_id=f"{service.name}-tenants",
-        decoder=Decoder([TenantConfigured], known=ALL_EVENTS),
-        apply=copy.keep,
-        tenants=AnyTenant(),
-        publisher=service.publisher,
-    )
-    return {"consume-events": own.run, "consume-tenants": tenants.run}
+
+    async def consume(
+        group_id: str, events: Sequence[type[Event]], apply: Apply, tenants: TenantCopy | AnyTenant
+    ) -> None:
+        consumer = await asyncio.to_thread(_load_consumer)
+        await consumer(
+            settings.kafka_bootstrap,
+            topics=sorted({event.TOPIC for event in events}),
+            group_id=group_id,
+            decoder=Decoder(events, known=ALL_EVENTS),
+            apply=apply,
+            tenants=tenants,
+            publisher=service.publisher,
+        ).run()
+
+    return {
+        "consume-events": lambda: consume(service.name, events, apply, copy),
+        "consume-tenants": lambda: consume(f"{service.name}-tenants", [TenantConfigured], copy.keep, AnyTenant()),
+    }
+
+
+def _load_consumer() -> "type[Consumer]":
+    from shared.kafka import Consumer  # noqa: PLC0415 - a tenth of a service's start, and no request needs it
+
+    return Consumer

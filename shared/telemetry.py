@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import Event
+from typing import TYPE_CHECKING
 
 from opentelemetry import propagate, trace
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from prometheus_client import Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 REQUESTS = Counter("takings_http_requests", "Requests answered", ["route", "method", "status"])
 REQUEST_SECONDS = Histogram("takings_http_request_seconds", "Time to answer", ["route"])
@@ -28,21 +29,20 @@ _tracer = trace.get_tracer("takings")
 _tracing = Event()  # set once an exporter is; a span that nobody records still costs a few per cent of a request
 
 
-def configure_traces(service: str, endpoint: str | None, exporter: SpanExporter | None = None) -> None:
+def configure_traces(service: str, endpoint: str | None, exporter: "SpanExporter | None" = None) -> None:
     """Export spans to the OTLP `endpoint` (or `exporter`); with neither, tracing costs next to nothing."""
     if endpoint is None and exporter is None:
         return
+    # Imported where they are used: they take their time, and most starts are without them.
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+
     provider = TracerProvider(resource=Resource.create({"service.name": f"takings-{service}"}))
-    provider.add_span_processor(BatchSpanProcessor(exporter or _otlp_exporter(endpoint)))
+    provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter(endpoint)))
     trace.set_tracer_provider(provider)
     _tracing.set()
-
-
-def _otlp_exporter(endpoint: str | None) -> SpanExporter:
-    # Imported where it is used: it takes its time, and most starts are without it.
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
-
-    return OTLPSpanExporter(endpoint)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Events between services: the CloudEvents 1.0 envelope, and one frozen class per event in the module of its publisher."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
@@ -48,6 +48,8 @@ class Received(msgspec.Struct, frozen=True):
     data: Any  # an Event of the type
     traceparent: str | None
 
+
+Apply = Callable[[Sequence[Received]], Awaitable[None]]
 
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
 _encode = msgspec.json.Encoder().encode
