@@ -18,7 +18,8 @@ from deploy.kafka import running_kafka
 from deploy.ports import free_port
 from deploy.postgres import PostgresServer, running_postgres
 from deploy.processes import run, spawn, stop
-from deploy.service_commands import Surroundings, migrate_command, read_or_make_secrets, service_command
+from deploy.service_commands import Surroundings, migrate_command, service_command
+from deploy.stack_secrets import read_or_make_secrets
 from deploy.tokens import TokenIssuer
 
 TENANT = "bench"

@@ -1,30 +1,18 @@
 """How the four services are run: their commands and their environments, in the stack as in a container."""
 
 import os
-import secrets
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from cryptography.fernet import Fernet
-
-from deploy.databases import SERVICES, ServiceDatabase, role_names, service_databases, url_as
+from deploy.databases import SERVICES, ServiceDatabase, service_databases, url_as
 from deploy.processes import Command
-from deploy.state import read_json, write_private_json
+from deploy.stack_secrets import StackSecrets
 from deploy.tokens import AUDIENCE, ISSUER
 
 MAIL_FROM = "alerts@takings.local"
 Role = Literal["all", "api", "worker"]
-
-
-@dataclass(frozen=True)
-class StackSecrets:
-    """What the stack makes up once and keeps in its state folder."""
-
-    passwords: Mapping[str, str]  # by database role
-    payments_key: str  # a Fernet key
 
 
 @dataclass(frozen=True)
@@ -36,17 +24,6 @@ class Surroundings:
     smtp_port: int
     public_key: str
     secrets: StackSecrets = field(repr=False)
-
-
-def read_or_make_secrets(state: Path) -> StackSecrets:
-    """The secrets of the state folder; what is missing is made."""
-    file = state / "secrets.json"
-    before = read_json(file) or {}
-    known = before.get("passwords", {})
-    passwords = {role: known.get(role) or secrets.token_urlsafe(24) for role in role_names()}
-    payments_key = before.get("payments_key") or Fernet.generate_key().decode()
-    write_private_json(file, {"passwords": passwords, "payments_key": payments_key})
-    return StackSecrets(passwords, payments_key)
 
 
 def roles_of(*, split: bool) -> tuple[Role, ...]:

@@ -22,10 +22,10 @@ from deploy.service_commands import (
     Surroundings,
     migrate_command,
     process_name,
-    read_or_make_secrets,
     roles_of,
     service_command,
 )
+from deploy.stack_secrets import read_or_make_secrets
 from deploy.state import write_private_json
 from deploy.supervisor import Supervisor, end_leftovers
 from deploy.tokens import TokenIssuer

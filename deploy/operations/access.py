@@ -11,7 +11,7 @@ import asyncpg
 from deploy.databases import service_databases, url_as
 from deploy.errors import StackError
 from deploy.running_stack import running_stack
-from deploy.service_commands import read_or_make_secrets
+from deploy.stack_secrets import read_or_make_secrets
 from deploy.state import state_folder
 from shared.db import CALL_LIMIT_S, LIMITS, PLANS, Connection
 

@@ -19,7 +19,8 @@ from deploy import kafka, postgres
 from deploy.databases import SERVICES, provision
 from deploy.ports import free_port
 from deploy.processes import Command, kill_group, run, spawn
-from deploy.service_commands import Role, Surroundings, migrate_command, read_or_make_secrets, service_command
+from deploy.service_commands import Role, Surroundings, migrate_command, service_command
+from deploy.stack_secrets import read_or_make_secrets
 from deploy.state import PROJECT, write_private_json
 from deploy.supervisor import Supervisor
 from deploy.tokens import TokenIssuer

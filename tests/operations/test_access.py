@@ -7,7 +7,7 @@ import pytest
 from deploy.databases import role_names
 from deploy.errors import StackError
 from deploy.operations.access import database_access, kafka_bootstrap
-from deploy.service_commands import read_or_make_secrets
+from deploy.stack_secrets import read_or_make_secrets
 
 NAMES = [f"ALERTS_{kind}DATABASE_URL" for kind in ("OWNER_", "", "SYSTEM_", "AUDITOR_")]
 

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from deploy.databases import SERVICES
-from deploy.service_commands import Surroundings, read_or_make_secrets, service_command
+from deploy.service_commands import Surroundings, service_command
+from deploy.stack_secrets import read_or_make_secrets
 from deploy.state import PROJECT
 from deploy.tokens import TokenIssuer
 
