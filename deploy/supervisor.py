@@ -11,9 +11,9 @@ from pathlib import Path
 from deploy.processes import Command, created_at, end_leftover, kill_group, rotate_log, spawn
 from deploy.state import read_json, write_private_json
 
-POLL_SECONDS = 0.05
-FIRST_DELAY_SECONDS = 0.1
-LONGEST_DELAY_SECONDS = 0.4  # a fraction of a service's own start, however often it dies
+POLL_SECONDS = 0.02
+FIRST_DELAY_SECONDS = 0.05
+LONGEST_DELAY_SECONDS = 0.2  # a fraction of a service's own start, however often it dies
 STEADY_SECONDS = 10.0  # a process that lived this long starts its back-off anew
 
 
@@ -90,7 +90,7 @@ class Supervisor:
             child.deaths = 1 if now - child.started > STEADY_SECONDS else child.deaths + 1
             delay = min(FIRST_DELAY_SECONDS * 2 ** (child.deaths - 1), LONGEST_DELAY_SECONDS)
             child.start_again_at = now + delay
-            self._say(f"{name} died ({_cause(status)}), starting it again in {delay:.1f} s; log: {child.command.log}")
+            self._say(f"{name} died ({_cause(status)}), starting it again in {delay:.2f} s; log: {child.command.log}")
         elif now >= child.start_again_at:
             kill_group(child.process.pid)
             child.process, child.started, child.start_again_at = spawn(child.command), now, None
