@@ -11,6 +11,7 @@ import signal
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports ends the command without a traceback
 
 import asyncio
+import logging
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,8 @@ from deploy.errors import StackError
 from deploy.operations import dlq_commands
 from deploy.operations.commands import add_operations
 from deploy.state import state_folder
+
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # commands say themselves what they could not do
 
 
 class OneLineErrors(TyperGroup):
