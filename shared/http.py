@@ -8,11 +8,12 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
+import structlog
 from fastapi import Depends, FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from shared import log, telemetry
+from shared import telemetry
 from shared.auth import Verifier
 from shared.db import CALL_LIMIT_S
 from shared.errors import Unavailable
@@ -133,7 +134,7 @@ class _Call:
         length = headers.get(b"content-length", b"0")
         self._too_long = not length.isdigit() or len(length) > LENGTH_DIGITS or int(length) > body_limit
         self._traceparent = headers.get(b"traceparent")
-        log.bind(request_id=self.request_id)
+        structlog.contextvars.bind_contextvars(request_id=self.request_id)
 
     def trace_headers(self) -> dict[str, str] | None:
         return {"traceparent": self._traceparent.decode("latin-1")} if self._traceparent else None

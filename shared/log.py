@@ -1,73 +1,47 @@
 """JSON logs: one line an event, with the request, tenant and event ids of the context and no personal data."""
 
-import json
 import logging
 import re
 import sys
-from collections.abc import Mapping
-from contextvars import ContextVar
-from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any
 
+import structlog
+
 PERSONAL = frozenset({"name", "phone", "email", "payer", "client", "recipient", "recipients", "body", "authorization"})
+
+
 DETAIL = re.compile(r"DETAIL:.*?(?=\n|\\n|$)")
-
-_context: ContextVar[Mapping[str, Any]] = ContextVar("log_context", default=MappingProxyType({}))
-
-
-class Logger:
-    """Says what happened with its fields: `log.info("what happened", key=value)`."""
-
-    def __init__(self, name: str) -> None:
-        self._logger = logging.getLogger(name)
-
-    def info(self, event: str, **fields: Any) -> None:
-        """Something happened as it should."""
-        self._logger.info(event, extra={"fields": fields})
-
-    def warning(self, event: str, **fields: Any) -> None:
-        """Something passes by itself or was refused."""
-        self._logger.warning(event, extra={"fields": fields})
-
-    def error(self, event: str, *, exc_info: BaseException | None = None, **fields: Any) -> None:
-        """Something that a person should look at, with the traceback of `exc_info`."""
-        self._logger.error(event, exc_info=exc_info, extra={"fields": fields})
-
-
-class JsonLines(logging.Formatter):
-    """Our events and those of libraries, in the same form."""
-
-    def __init__(self, service: str) -> None:
-        super().__init__()
-        self._service = service
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line of one record."""
-        line = {
-            "event": record.getMessage(),
-            **_context.get(),
-            **getattr(record, "fields", {}),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "service": self._service,
-            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
-        }
-        line |= dict.fromkeys(PERSONAL & line.keys(), "[removed]")
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps({key: _without_rows(value) for key, value in line.items()}, default=repr)
-
-
-def logger(name: str) -> Logger:
-    """The logger of a module."""
-    return Logger(name)
 
 
 def configure(service: str, level: str = "INFO") -> None:
     """Send this process's logs, ours and the libraries', to stdout as JSON lines at `level`."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        _without_personal_data,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonLines(service))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                _without_rows,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    structlog.contextvars.bind_contextvars(service=service)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("faststream", "uvicorn.access", "alembic", "httpx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -75,11 +49,20 @@ def configure(service: str, level: str = "INFO") -> None:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
-def bind(**fields: Any) -> None:
-    """Add `fields` to every line that is logged in this context from now on."""
-    _context.set({**_context.get(), **fields})
+def logger(name: str) -> Any:
+    """The logger of a module; call as `log.info("what happened", key=value)`."""
+    return structlog.stdlib.get_logger(name)
 
 
-def _without_rows(value: Any) -> Any:
+def _without_rows(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     # PostgreSQL's DETAIL shows the row that failed, with whoever is named in it.
-    return DETAIL.sub("DETAIL: [removed]", value) if isinstance(value, str) and "DETAIL:" in value else value
+    for key, value in event.items():
+        if isinstance(value, str) and "DETAIL:" in value:
+            event[key] = DETAIL.sub("DETAIL: [removed]", value)
+    return event
+
+
+def _without_personal_data(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    for key in PERSONAL & event.keys():
+        event[key] = "[removed]"
+    return event

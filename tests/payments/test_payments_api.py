@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+import structlog
 
-from shared.log import JsonLines
 from tests.conftest import connected
 from tests.payments.conftest import Payments, create_tenant, new_request
 
@@ -292,7 +292,7 @@ async def test_days_are_cut_in_the_tenants_zone_and_ranges_are_inclusive(payment
 def log_text():
     """What the service logs from here on, as it would write it."""
     root = logging.getLogger()
-    like = next(h for h in root.handlers if isinstance(h.formatter, JsonLines))
+    like = next(h for h in root.handlers if isinstance(h.formatter, structlog.stdlib.ProcessorFormatter))
     text = io.StringIO()
     handler = logging.StreamHandler(text)
     handler.setFormatter(like.formatter)

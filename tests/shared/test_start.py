@@ -12,7 +12,7 @@ from deploy.stack_secrets import read_or_make_secrets
 from deploy.state import PROJECT
 from deploy.tokens import TokenIssuer
 
-NOT_NEEDED = {"alembic", "faststream", "httpx", "opentelemetry.sdk", "psutil", "rich", "sqlalchemy"}
+NOT_NEEDED = {"alembic", "faststream", "httpx", "opentelemetry.sdk", "psutil", "sqlalchemy"}
 START = """
 import gc, json, runpy, sys, uvloop
 

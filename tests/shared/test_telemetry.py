@@ -4,10 +4,9 @@ import asyncio
 import json
 import logging
 from contextlib import contextmanager
-from contextvars import ContextVar
-from types import MappingProxyType
 
 import pytest
+import structlog
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from shared import log as logs
@@ -141,14 +140,13 @@ def log_lines(capsys):
     finally:
         logging.getLogger().handlers[:] = handlers
         logging.getLogger().setLevel(level)
+        structlog.contextvars.clear_contextvars()
     lines += [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_logs_are_json_with_their_context_and_without_personal_data(capsys, monkeypatch):
+def test_logs_are_json_with_their_context_and_without_personal_data(capsys):
     with log_lines(capsys) as lines:
-        monkeypatch.setattr(logs, "_context", ContextVar("of_this_test", default=MappingProxyType({})))
-        logs.bind(request_id="r1")
-        logs.bind(tenant_id="t1")
+        structlog.contextvars.bind_contextvars(request_id="r1", tenant_id="t1")
         logs.logger("ours").info("paid", phone="+254700000001", payer={"name": "Amina"}, amount=5)
         logging.getLogger("theirs").warning("library says %s", "hello")
         try:
