@@ -53,7 +53,9 @@ class RuleHistory:
             times = [at for at, _ in versions]
             first = max(bisect_right(times, handled_at - UNSURE) - 1, 0)
             possible = versions[first : bisect_right(times, handled_at + UNSURE)]
-            alerts = [match(Rule(self.tenant_id, rule_id, terms), event) for _, terms in possible]
+            alerts = [
+                match(Rule(self.tenant_id, rule_id, terms), event, handled_at=handled_at) for _, terms in possible
+            ]
             raised = [alert for alert in alerts if alert is not None]
             if raised:
                 is_sure = len(raised) == len(alerts) and times[first] <= handled_at - UNSURE

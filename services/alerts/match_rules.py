@@ -1,13 +1,14 @@
 """Which rules an event fires, and how its alert reads; pure."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from services.alerts.models import Alert, Kind, Rule
 from shared.events import Received
 from shared.events.payments import PaymentCompleted, PaymentFailed
 from shared.events.payouts import PayoutFailed
-from shared.ids import new_id
+from shared.ids import derived_id
 from shared.money import format_amount
 
 WATCHES = {
@@ -18,8 +19,8 @@ WATCHES = {
 TEXT_LIMIT = 200
 
 
-def match(rule: Rule, event: Received) -> Alert | None:
-    """The alert that `rule` raises on `event`, or None."""
+def match(rule: Rule, event: Received, *, handled_at: datetime) -> Alert | None:
+    """The alert that `rule` raises on `event` when it is handled then, or None; the same id whenever it is asked."""
     kind, data = rule.terms.kind, event.data
     if event.type != WATCHES[kind] or not rule.terms.enabled or event.tenant_id != rule.tenant_id:
         return None
@@ -27,7 +28,8 @@ def match(rule: Rule, event: Received) -> Alert | None:
         return None
     subject = data.payout_id if kind is Kind.PAYOUT_FAILED else data.payment_id
     fleet_id = None if kind is Kind.PAYOUT_FAILED else data.fleet_id
-    return Alert(event.tenant_id, new_id(), rule.rule_id, kind, subject, fleet_id, SUMMARIES[kind](data))
+    alert_id = derived_id(handled_at, str(rule.rule_id), subject)
+    return Alert(event.tenant_id, alert_id, rule.rule_id, kind, subject, fleet_id, SUMMARIES[kind](data), handled_at)
 
 
 def _is_high(rule: Rule, data: Any) -> bool:

@@ -46,6 +46,7 @@ class Alert:
     subject: str
     fleet_id: str | None
     summary: str
+    raised_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

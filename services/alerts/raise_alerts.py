@@ -1,7 +1,7 @@
 """Raise the alerts that a batch of events fires, once per rule and subject, and queue their mails."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -21,13 +21,12 @@ WHERE tenant_id = ANY ($1) AND enabled ORDER BY tenant_id, rule_id FOR SHARE
 """
 RAISE = """
 INSERT INTO alerts (tenant_id, alert_id, rule_id, kind, subject, fleet_id, summary, raised_at)
-SELECT tenant_id, alert_id, rule_id, kind, subject, fleet_id, summary, $2
-FROM json_to_recordset($1) AS new (
-    tenant_id text, alert_id uuid, rule_id uuid, kind text, subject text, fleet_id text, summary text
+SELECT * FROM json_to_recordset($1) AS fired (
+    tenant_id text, alert_id uuid, rule_id uuid, kind text, subject text, fleet_id text, summary text, raised_at timestamptz
 )
 ORDER BY tenant_id, rule_id, subject
-ON CONFLICT (tenant_id, rule_id, subject) DO NOTHING
-RETURNING tenant_id, alert_id
+ON CONFLICT DO NOTHING
+RETURNING alert_id
 """
 # The recipients are those of the rules that are locked above.
 ADD_DELIVERIES = """
@@ -70,16 +69,12 @@ async def raise_alerts(conn: Connection, events: Sequence[Received], *, now: dat
     if not fresh:
         return []
     rules = await _rules(conn, {event.tenant_id for event in fresh})
-    fired = [alert for event in fresh for rule in rules[event.tenant_id] if (alert := match(rule, event)) is not None]
-    fleets = await meet_fleets(conn, fresh, fired)
-    named = [replace(alert, fleet_id=alert.fleet_id or fleets.get((alert.tenant_id, alert.subject))) for alert in fired]
-    new = await _store(conn, named, now=now) if named else []
+    matches = [match(rule, event, handled_at=now) for event in fresh for rule in rules[event.tenant_id]]
+    fired = [alert for alert in matches if alert is not None]
+    new = await store(conn, fired, await meet_fleets(conn, fresh, fired))
     if new:
         recipients = {rule.rule_id: rule.terms.recipients for of_tenant in rules.values() for rule in of_tenant}
         await _queue_mails(conn, new, recipients, now=now)
-    if fleets:  # the alerts of earlier batches
-        rows = [(*subject, fleet_id) for subject, fleet_id in fleets.items()]
-        await conn.execute(NAME_FLEETS, *map(list, zip(*rows, strict=True)))
     return new
 
 
@@ -108,10 +103,17 @@ async def meet_fleets(
     return {(row["tenant_id"], row["subject"]): row["fleet_id"] for row in rows if row["fleet_id"] is not None}
 
 
-async def _store(conn: Connection, fired: list[Alert], *, now: datetime) -> list[Alert]:
-    rows = await conn.fetch(RAISE, as_rows(fired), now)
-    stored = {(row["tenant_id"], row["alert_id"]) for row in rows}
-    return [alert for alert in fired if (alert.tenant_id, alert.alert_id) in stored]
+async def store(conn: Connection, fired: Sequence[Alert], fleets: Mapping[tuple[str, str], str]) -> list[Alert]:
+    """Store those of `fired` that are new, the first of each, and name the fleets of all that are known; the new ones."""
+    alerts: dict[UUID, Alert] = {}
+    for alert in fired:
+        fleet_id = alert.fleet_id or fleets.get((alert.tenant_id, alert.subject))
+        alerts.setdefault(alert.alert_id, replace(alert, fleet_id=fleet_id))
+    rows = await conn.fetch(RAISE, as_rows(list(alerts.values()))) if alerts else []
+    if fleets:
+        found = [(*subject, fleet_id) for subject, fleet_id in fleets.items()]
+        await conn.execute(NAME_FLEETS, *map(list, zip(*found, strict=True)))
+    return [alerts[row["alert_id"]] for row in rows]
 
 
 async def _queue_mails(

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.alerts.match_rules import match, one_line
+from services.alerts import match_rules
+from services.alerts.match_rules import one_line
 from services.alerts.models import Rule, Waiting
 from services.alerts.write_mail import LISTED, write_mail
 from shared.money import format_amount
@@ -20,6 +21,10 @@ NAIROBI = ZoneInfo("Africa/Nairobi")
 
 def rule(kind, **more):
     return Rule("acme", uuid4(), terms(kind, **more))
+
+
+def match(of, event):
+    return match_rules.match(of, event, handled_at=NOW)
 
 
 @pytest.mark.parametrize(

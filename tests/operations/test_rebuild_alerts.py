@@ -12,7 +12,7 @@ from deploy.operations.rebuild.alerts import TABLES, rebuild_alerts
 from services.alerts.models import Kind, RuleTerms
 from tests.conftest import connected
 from tests.operations.test_rebuild_reporting import CATALOGUE, SCHEMAS
-from tests.operations.world import BOSS, CLERK, ZONES, utc_now
+from tests.operations.world import BOSS, CLERK, UNPUBLISHED, ZONES, utc_now
 
 ALL_ROWS = "SELECT to_jsonb(t)::text AS row FROM {} AS t ORDER BY 1"
 STAYS = ("alert_rules", "audit", "deliveries", "mail_queues")
@@ -114,6 +114,18 @@ async def test_an_alert_that_was_lost_comes_back_with_its_id_and_without_a_mail(
                                   "WHERE a.kind = 'payment_failed'")  # fmt: skip
     assert [row["status"] for row in states] == ["canceled"]
     assert [o for o in await unheld(monkeypatch) if o.name != "mail queues"] == []
+
+
+async def test_lost_alerts_of_one_batch_come_back_to_their_own_mails(world):
+    for amount in (601, 602):
+        await world.callback("amka", kind="failed", amount=amount)
+    async with connected(world.urls["payments"].system) as conn:
+        events = [row["event"].encode() for row in await conn.fetch(UNPUBLISHED)]
+    await world.apply("alerts", events[::-1])  # of two partitions: not in the order in which they were written
+    right = await contents(world)
+    await spoil(world, "DELETE FROM alerts WHERE kind = 'payment_failed'")
+    await rebuild()
+    assert await contents(world) == right
 
 
 async def test_the_rule_in_force_then_counts_and_not_the_one_of_now(world):

@@ -10,21 +10,10 @@ LIVE_ALERTS = """
 SELECT rule_id, subject, alert_id FROM unnest($2::uuid[], $3::text[]) AS fired (rule_id, subject)
 JOIN (SELECT rule_id, subject, alert_id FROM public.alerts WHERE tenant_id = $1) AS live USING (rule_id, subject)
 """
-# Deliveries whose alert is gone: an alert of the same rule and moment takes its id again.
-ORPHANS = """
-SELECT DISTINCT d.alert_id, d.tenant_id, d.rule_id, d.created_at
-FROM public.deliveries AS d LEFT JOIN public.alerts AS a USING (tenant_id, alert_id)
-WHERE a.alert_id IS NULL ORDER BY d.alert_id
-"""
 CLAIM = """
 INSERT INTO inbox (tenant_id, event_id, claimed_at)
 SELECT $1, event_id, claimed_at FROM unnest($2::uuid[], $3::timestamptz[]) AS seen (event_id, claimed_at)
 ON CONFLICT (tenant_id, event_id) DO NOTHING
-"""
-RAISE = """
-INSERT INTO alerts (tenant_id, alert_id, rule_id, kind, subject, fleet_id, summary, raised_at)
-SELECT * FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[])
-ON CONFLICT (tenant_id, rule_id, subject) DO NOTHING
 """
 ALL_TENANTS = "SELECT tenant_id FROM public.tenants UNION SELECT tenant_id FROM rebuild.tenants"
 # What people answered is in the audit trail, whose ids are of the time of their row.
@@ -36,8 +25,9 @@ WITH said AS MATERIALIZED (
 UPDATE rebuild.alerts AS made SET status = 'acknowledged', acknowledged_at = said.at, acknowledged_by = said.actor
 FROM said WHERE made.tenant_id = said.tenant_id AND made.alert_id = said.alert_id AND made.status = 'open'
 """
-# An alert that is raised only now is news to nobody: its mails are canceled before they are sent. The audit trail, which
-# tells the recipients of then, has fingerprints of addresses; a queue stays when its recipient leaves the rule.
+# An alert that is raised only now is news to nobody: its mails are canceled before they are sent, where they are not there
+# still. The audit trail, which tells the recipients of then, has fingerprints of addresses; a queue stays when its recipient
+# leaves the rule.
 CANCEL_DELIVERIES = """
 WITH known AS (
     SELECT tenant_id, rule_id, recipient, left(encode(sha256(convert_to(recipient, 'UTF8')), 'hex'), 12) AS fingerprint
@@ -48,6 +38,7 @@ INSERT INTO public.deliveries (tenant_id, alert_id, recipient, rule_id, status, 
 SELECT tenant_id, alert_id, recipient, rule_id, 'canceled', raised_at
 FROM unnest($1::text[], $2::uuid[], $3::text[]) AS untold (tenant_id, alert_id, fingerprint)
 JOIN rebuild.alerts USING (tenant_id, alert_id) JOIN known USING (tenant_id, rule_id, fingerprint)
+ON CONFLICT (tenant_id, alert_id, recipient) DO NOTHING
 RETURNING tenant_id, rule_id, recipient, created_at
 """
 ADD_QUEUES = """

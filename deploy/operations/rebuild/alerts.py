@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
 from uuid import UUID
 
 from deploy.errors import StackError
@@ -21,11 +20,12 @@ from deploy.operations.rebuild.rebuilt import Rebuilt
 from deploy.operations.rebuild.shadow import Shadow, shadow
 from deploy.operations.rule_history import RuleHistory, rule_history
 from services.alerts.models import Alert
-from services.alerts.raise_alerts import NAME_FLEETS, meet_fleets
+from services.alerts.raise_alerts import meet_fleets, store
 from services.alerts.worker import EVENTS
 from shared.db import bind_tenants
 from shared.events import Received
 from shared.events.tenants import TenantConfigured
+from shared.ids import least_id
 
 # In the order in which the consumer locks them.
 TABLES = (
@@ -43,17 +43,7 @@ async def rebuild_alerts(*, dry_run: bool, force: bool, say: Callable[[str], Non
     """As `build_and_swap`."""
     async with shadow("alerts", TABLES) as beside, event_logs((*EVENTS, TenantConfigured)) as logs:
         await beside.owner.execute(sql.REFER_TO_RULES)
-        building = AlertsBuilding(beside, logs)
-        await building.find_orphans()
-        return await build_and_swap(building, dry_run=dry_run, force=force, say=say)
-
-
-class _Raised(NamedTuple):
-    """An alert and when it was raised; `untold` are fingerprints of the recipients whom the lost one's mails were for."""
-
-    alert: Alert
-    at: datetime
-    untold: Sequence[str] = ()
+        return await build_and_swap(AlertsBuilding(beside, logs), dry_run=dry_run, force=force, say=say)
 
 
 class AlertsBuilding(Building):
@@ -63,18 +53,11 @@ class AlertsBuilding(Building):
         """Nothing has been read."""
         super().__init__(beside, logs)
         self._histories: dict[str, RuleHistory] = {}
-        self._orphans: defaultdict[tuple[str, UUID, datetime], list[UUID]] = defaultdict(list)
-        self._left: defaultdict[str, dict[UUID, Received]] = defaultdict(
-            dict
-        )  # by tenant: not handled when it was read
-        self._untold: list[tuple[str, UUID, str]] = []  # tenant, alert, fingerprint
+        # By tenant: not handled when it was read.
+        self._left: defaultdict[str, dict[UUID, Received]] = defaultdict(dict)
+        self._untold: list[tuple[str, UUID, str]] = []  # tenant, lost alert, fingerprint of whom its mails were for
         self._pass_began = datetime.now(UTC)
         self._answers_known_to = UUID(int=0)
-
-    async def find_orphans(self) -> None:
-        """Know the deliveries whose alert is gone."""
-        for row in await self.beside.auditor.fetch(sql.ORPHANS):
-            self._orphans[row["tenant_id"], row["rule_id"], row["created_at"]].append(row["alert_id"])
 
     async def pages(self) -> AsyncGenerator[Page]:
         """What was left before comes first."""
@@ -97,20 +80,9 @@ class AlertsBuilding(Building):
             return 0
         self.events += len(handled)
         raised = await self._raised(tenant_id, handled, handled_at)
-        self._untold += [
-            (tenant_id, each.alert.alert_id, fingerprint) for each in raised for fingerprint in each.untold
-        ]
         async with self.beside.db.transaction(tenant_id) as conn:
             await conn.execute(sql.CLAIM, tenant_id, list(handled_at), list(handled_at.values()))
-            fleets = await meet_fleets(conn, handled, [each.alert for each in raised])
-            if raised:
-                values = [
-                    (*_fields(each.alert, fleets.get((tenant_id, each.alert.subject))), each.at) for each in raised
-                ]
-                await conn.execute(sql.RAISE, *map(list, zip(*values, strict=True)))
-            if fleets:
-                named = [(*subject, fleet_id) for subject, fleet_id in fleets.items()]
-                await conn.execute(NAME_FLEETS, *map(list, zip(*named, strict=True)))
+            await store(conn, raised, await meet_fleets(conn, handled, raised))
         return len(handled)
 
     async def complete(self) -> None:
@@ -120,7 +92,7 @@ class AlertsBuilding(Building):
         async with owner.transaction():
             await bind_tenants(owner, tenants)
             await owner.execute(sql.ACKNOWLEDGE, tenants, self._answers_known_to)
-        self._answers_known_to = _least_id(self._pass_began - APPEARS_WITHIN)
+        self._answers_known_to = least_id(self._pass_began - APPEARS_WITHIN)
 
     async def before_swap(self) -> None:
         """Show the mails of alerts that come back without theirs as canceled."""
@@ -140,43 +112,26 @@ class AlertsBuilding(Building):
 
     async def _raised(
         self, tenant_id: str, handled: Sequence[Received], handled_at: Mapping[UUID, datetime]
-    ) -> list[_Raised]:
+    ) -> list[Alert]:
         if tenant_id not in self._histories:
             self._histories[tenant_id] = await rule_history(self.beside.auditor, tenant_id)
         history = self._histories[tenant_id]
-        fired = [
-            (alert, is_sure, handled_at[event.id])
-            for event in handled
-            for alert, is_sure in history.alerts_on(event, handled_at[event.id])
-        ]
-        rules, subjects = [alert.rule_id for alert, _, _ in fired], [alert.subject for alert, _, _ in fired]
+        fired = [found for event in handled for found in history.alerts_on(event, handled_at[event.id])]
+        rules, subjects = [alert.rule_id for alert, _ in fired], [alert.subject for alert, _ in fired]
         rows = await self.beside.auditor.fetch(sql.LIVE_ALERTS, tenant_id, rules, subjects) if fired else []
         live = {(row["rule_id"], row["subject"]): row["alert_id"] for row in rows}
         raised = []
-        for alert, is_sure, at in fired:
+        for alert, is_sure in fired:
             known = live.get((alert.rule_id, alert.subject))
             if known is not None:
-                raised.append(_Raised(replace(alert, alert_id=known), at))
+                raised.append(replace(alert, alert_id=known))
             elif is_sure:  # else its rule was changed just then, and the live tables are right
-                orphans = self._orphans.get((tenant_id, alert.rule_id, at))
-                if orphans:
-                    raised.append(_Raised(replace(alert, alert_id=orphans.pop(0)), at))
-                else:
-                    raised.append(_Raised(alert, at, _recipients(history, alert.rule_id, at)))
+                raised.append(alert)
+                self._untold += [(tenant_id, alert.alert_id, recipient) for recipient in _recipients(history, alert)]
         return raised
 
 
-def _recipients(history: RuleHistory, rule_id: UUID, at: datetime) -> Sequence[str]:
-    versions = history.changes[rule_id]
-    _, terms = versions[bisect_right(versions, at, key=lambda version: version[0]) - 1]
+def _recipients(history: RuleHistory, alert: Alert) -> Sequence[str]:
+    versions = history.changes[alert.rule_id]
+    _, terms = versions[bisect_right(versions, alert.raised_at, key=lambda version: version[0]) - 1]
     return terms.recipients
-
-
-def _fields(alert: Alert, fleet_id: str | None) -> tuple[Any, ...]:
-    named = replace(alert, fleet_id=alert.fleet_id or fleet_id)
-    return (named.tenant_id, named.alert_id, named.rule_id, named.kind, named.subject, named.fleet_id, named.summary)
-
-
-def _least_id(at: datetime) -> UUID:
-    """The lowest UUIDv7 of that instant."""
-    return UUID(int=int(at.timestamp() * 1000) << 80)
