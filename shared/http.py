@@ -18,8 +18,11 @@ from shared.auth import Verifier
 from shared.db import CALL_LIMIT_S
 from shared.errors import Unavailable
 from shared.ids import new_id
+from shared.log import logger
 from shared.problems import PROBLEMS, answer_errors, problem_response
 from shared.repeated_names import refuse_repeated_names
+
+log = logger(__name__)
 
 Scope = MutableMapping[str, Any]
 ASGIMessage = MutableMapping[str, Any]
@@ -93,17 +96,16 @@ def _operation_id(route: APIRoute) -> str:
 class Edge:
     """The outermost ASGI application: request id, limits, headers, metrics, and the raw webhook route before FastAPI."""
 
-    def __init__(self, api: FastAPI, *, webhooks: ASGIApp | None = None, body_limit: int = BODY_LIMIT_BYTES) -> None:
+    def __init__(self, api: FastAPI, *, webhooks: ASGIApp | None = None) -> None:
         self._api = api
         self._webhooks = webhooks
-        self._body_limit = body_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._api(scope, receive, send)
             return
-        call = _Call(scope, receive, send, self._body_limit)
+        call = _Call(scope, receive, send)
         to_webhooks = self._webhooks is not None and scope["path"].startswith("/api/v1/webhooks/")
         app: Any = self._webhooks if to_webhooks else self._api
         with telemetry.span(f"{scope['method']} {'webhook' if to_webhooks else 'api'}", call.trace_headers()):
@@ -113,26 +115,29 @@ class Edge:
             except Exception as error:  # noqa: BLE001 - the caller gets a problem, whatever it was
                 if call.status == 0:
                     await problem_response(error, call.request_id)(scope, call.receive, call.send)
+                elif not call.is_answered:  # the server hangs up, by which the caller knows that something is missing
+                    log.error("answer broken off", status=call.status, error=repr(error), exc_info=error)
         call.measure("/api/v1/webhooks" if to_webhooks else None)
 
 
 class _Call:
     """One request on its way in and out."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, body_limit: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope, self._receive, self._send = scope, receive, send
-        self._left = body_limit
+        self._left = BODY_LIMIT_BYTES
         self._started = time.perf_counter()
         self._deadline = self._started + BODY_TIME_LIMIT_S
         self._complete = False
         self.status = 0
+        self.is_answered = False
         self.limit: asyncio.Timeout  # of what is done with the body once it is there
         headers = dict(scope["headers"])
         given = unquote(headers.get(b"x-request-id", b"").decode("latin-1"))
         self.request_id = given if REQUEST_ID.fullmatch(given) else str(new_id())
         scope["takings.request_id"] = self.request_id
         length = headers.get(b"content-length", b"0")
-        self._too_long = not length.isdigit() or len(length) > LENGTH_DIGITS or int(length) > body_limit
+        self._too_long = not length.isdigit() or len(length) > LENGTH_DIGITS or int(length) > BODY_LIMIT_BYTES
         self._traceparent = headers.get(b"traceparent")
         structlog.contextvars.bind_contextvars(request_id=self.request_id)
 
@@ -169,6 +174,7 @@ class _Call:
             await self._drain()
             message = {"type": "http.response.body", "body": b""}
         await self._send(message)
+        self.is_answered = message["type"] == "http.response.body" and not message.get("more_body", False)
 
     async def _drain(self) -> None:
         # Who is cut off while sending does not see the answer, so what still comes is read for a while and thrown away.
@@ -199,8 +205,8 @@ async def read_body(receive: Receive) -> bytes:
             return b"".join(chunks)
 
 
-async def answer_json(send: Send, status: int, body: bytes, *, content_type: bytes = b"application/json") -> None:
+async def answer_json(send: Send, status: int, body: bytes) -> None:
     """Answer a raw ASGI request."""
-    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -5,11 +5,12 @@ import json
 
 import asyncpg
 import pytest
+from fastapi.responses import StreamingResponse
 
 from shared import http as edge
 from shared.auth import public
 from tests.payments.conftest import callback_body, create_tenant, new_request, sign
-from tests.shared.sockets import listening
+from tests.shared.sockets import exchange, listening
 
 SECURITY = {
     "x-content-type-options": "nosniff",
@@ -249,6 +250,28 @@ async def test_whatever_takes_too_long_all_together_is_503(running, monkeypatch)
         answer = await running.http.get("/linger")
     check_problem(answer, 503, type_ends="unavailable")
     assert int(answer.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("ending", ["too late", "broken"])
+async def test_an_answer_that_ends_half_way_is_hung_up_on_and_logged(running, monkeypatch, caplog, ending):
+    monkeypatch.setattr(edge, "CALL_LIMIT_S", 0.3)
+
+    async def half():
+        yield b"the first half"
+        if ending == "broken":
+            raise ValueError("no second half")
+        await asyncio.Event().wait()
+
+    async def answer() -> StreamingResponse:
+        return StreamingResponse(half())
+
+    running.service.api.add_api_route("/half", answer, dependencies=[public])
+    async with listening(running.service.app) as port:
+        got = await exchange(port, b"GET /half HTTP/1.1\r\nhost: x\r\n\r\n", within_s=5)
+    assert got.startswith(b"HTTP/1.1 200")
+    assert b"the first half" in got
+    assert not got.endswith(b"0\r\n\r\n")
+    assert "answer broken off" in caplog.text
 
 
 async def test_a_database_that_is_down_is_503_with_retry_after(run):
