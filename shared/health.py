@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
+from shared import telemetry
 from shared.auth import public
 from shared.db import Database
 
@@ -23,13 +24,19 @@ def add_health(api: FastAPI, db: Database) -> None:
 
     @api.get("/health/ready", tags=["operations"], dependencies=[public])
     async def ready(response: Response) -> dict[str, Any]:
-        """The database answers; a broker that is down delays events but refuses no one."""
+        """The database answers, and no topic is missing from the start that the broker does not make.
+
+        A broker that is down delays events but refuses no one.
+        """
         try:
             async with asyncio.timeout(2), db.transaction() as conn:
                 await conn.fetchval("SELECT 1")
         except Exception as error:  # noqa: BLE001 - any failure is the answer
             response.status_code = 503
             return {"status": "unavailable", "database": type(error).__name__}
+        if missing := telemetry.missing_topics():
+            response.status_code = 503
+            return {"status": "unavailable", "database": "ok", "missing_topics": missing}
         return {"status": "ok", "database": "ok"}
 
     @api.get("/health", tags=["operations"], dependencies=[public])

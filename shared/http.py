@@ -112,7 +112,7 @@ class Edge:
             try:
                 async with asyncio.timeout(None) as call.limit:
                     await app(scope, call.receive, call.send)
-            except Exception as error:  # noqa: BLE001 - the caller gets a problem, whatever it was
+            except Exception as error:
                 if call.status == 0:
                     await problem_response(error, call.request_id)(scope, call.receive, call.send)
                 elif not call.is_answered:  # the server hangs up, by which the caller knows that something is missing

@@ -105,7 +105,7 @@ class Consumer:
             await ensure_topics(self._bootstrap, self._topics)
             await self._broker.start()
         except (KafkaError, OSError, TimeoutError) as error:
-            log.warning("broker not reached", error=repr(error))
+            log.warning("cannot consume yet", error=repr(error))
             await self._broker.stop()
             return False
         return True

@@ -118,6 +118,10 @@ class Relay:
         try:
             while not await conn.fetchval(TAKE_LOCK, RELAY_LOCK):
                 await asyncio.sleep(TAKE_OVER_POLL_S)
+            while not await self.publisher.send_all(
+                []
+            ):  # topics that cannot be made show before there is an event for them
+                await asyncio.sleep(FAILURE_PAUSE_S)
             while True:
                 await self._publish_until_empty(conn)
                 await self._idle()

@@ -10,10 +10,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
+from shared import telemetry
 from shared.log import logger
 
 log = logger(__name__)
 
+ALREADY_THERE = TopicAlreadyExistsError.errno
 SEND_LIMIT_S = 10.0
 ADJUST_LIMIT_S = 2.0
 PARTITIONS = 4
@@ -29,6 +31,13 @@ DEAD_LETTERS_KEPT = {
     "max.message.bytes": str(DEAD_LETTER_LIMIT_BYTES),
     "retention.ms": "-1",  # until somebody decides
 }
+
+
+_once_there: set[str] = set()  # a topic that is lost later delays events, and is no reason to refuse anyone
+
+
+class TopicsMissing(KafkaError):  # type: ignore[misc]  # the client has no types
+    """Topics are not there, and the broker does not make them for us; the text says which and why."""
 
 
 class Message(NamedTuple):
@@ -109,7 +118,7 @@ async def ensure_topics(bootstrap: str, topics: Sequence[str]) -> None:
 async def create_topics(bootstrap: str, settings: Mapping[str, Mapping[str, str]]) -> None:
     """Create the topics that are missing, each with its settings; give them to those that have others.
 
-    Raises KafkaError, OSError.
+    Raises KafkaError, OSError; TopicsMissing when the broker makes one neither for us nor has it from somebody else.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5_000)
     await admin.start()
@@ -117,13 +126,25 @@ async def create_topics(bootstrap: str, settings: Mapping[str, Mapping[str, str]
         wanted = [NewTopic(name, PARTITIONS, 1, topic_configs=dict(kept)) for name, kept in settings.items()]
         if wanted:
             created = await admin.create_topics(wanted)
-            _warn_of("topic not created", created.topic_errors, but=TopicAlreadyExistsError)
+            await _refuse_missing(admin, created.topic_errors)
             try:
                 await asyncio.wait_for(_adjust_topics(admin, settings), ADJUST_LIMIT_S)
             except (KafkaError, OSError, TimeoutError) as error:  # a broker that cannot is no reason to publish nothing
                 log.warning("topics' settings not looked at", error=repr(error))
     finally:
         await admin.close()
+
+
+async def _refuse_missing(admin: AIOKafkaAdminClient, answers: Sequence[tuple[str, int, str]]) -> None:
+    # Who writes to a missing topic, or waits for it, has many a broker make one with a single partition.
+    refused = {topic: message or str(code) for topic, code, message in answers if code not in {0, ALREADY_THERE}}
+    there = set(await admin.list_topics()) if refused else set()
+    missing = {topic: why for topic, why in refused.items() if topic not in there}
+    _once_there.update(topic for topic, _, _ in answers if topic not in missing)
+    for topic, _, _ in answers:
+        telemetry.TOPICS_MISSING.labels(topic).set(topic not in _once_there)
+    if missing:
+        raise TopicsMissing("; ".join(f"{topic}: {why}" for topic, why in missing.items()))
 
 
 async def _adjust_topics(admin: AIOKafkaAdminClient, settings: Mapping[str, Mapping[str, str]]) -> None:

@@ -22,6 +22,9 @@ PUBLISHED = Counter("takings_events_published", "Events published", ["topic"])
 CONSUMED = Counter("takings_events_consumed", "Events whose effect is committed", ["topic"])
 CONSUMER_LAG = Gauge("takings_consumer_lag", "Records not yet consumed", ["topic", "partition"])
 DEAD_LETTERS = Counter("takings_dead_letters", "Records sent to a dead-letter topic", ["topic"])
+TOPICS_MISSING = Gauge(
+    "takings_topics_missing", "1 for a topic that was never there since the start and could not be made", ["topic"]
+)
 UNHANDLED_CALLBACKS = Gauge("takings_unhandled_callbacks", "Stored callbacks whose effect is still missing")
 UNHANDLED_AGE = Gauge("takings_unhandled_callback_oldest_seconds", "Age of the oldest unhandled callback")
 
@@ -43,6 +46,12 @@ def configure_traces(service: str, endpoint: str | None, exporter: "SpanExporter
     provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter(endpoint)))
     trace.set_tracer_provider(provider)
     _tracing.set()
+
+
+def missing_topics() -> list[str]:
+    """The topics that this process has asked for, and that were never there since its start."""
+    samples = (sample for metric in TOPICS_MISSING.collect() for sample in metric.samples)
+    return sorted(sample.labels["topic"] for sample in samples if sample.value)
 
 
 @contextmanager

@@ -207,7 +207,6 @@ async def _reading(bootstrap: str) -> AsyncIterator[_Reader]:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     kafka = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
     try:
-        await create_topics(bootstrap, {SETTLED: SETTLED_KEPT})
         await admin.start()
         await kafka.start()
         described = await admin.describe_topics()
@@ -222,6 +221,10 @@ async def _reading(bootstrap: str) -> AsyncIterator[_Reader]:
 
 @asynccontextmanager
 async def _publishing(bootstrap: str) -> AsyncIterator[Publisher]:
+    try:
+        await create_topics(bootstrap, {SETTLED: SETTLED_KEPT})
+    except (KafkaError, OSError) as error:
+        raise StackError(f"Kafka does not take decisions about dead letters at {bootstrap}: {error!r}") from error
     publisher = Publisher(bootstrap)
     try:
         yield publisher

@@ -173,10 +173,11 @@ async def _offsets(admin: AIOKafkaAdminClient, group: str, wanted: list[TopicPar
 
 
 async def _partitions(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> list[TopicPartition]:
-    described: list[dict[str, Any]] = await admin.describe_topics(list(topics))
+    described = await admin.describe_topics()  # of all: asked for one that is missing, many a broker makes it
     return [
         TopicPartition(topic["topic"], partition["partition"])
         for topic in described
+        if topic["topic"] in topics
         for partition in topic["partitions"]
     ]
 

@@ -13,7 +13,7 @@ from shared.db import Database
 from shared.outbox import NoTransaction, Outgoing, Relay
 from shared.publisher import Publisher
 from tests.conftest import until
-from tests.shared.topics import NOW, Door, data_of, new_topic, ping_of, read, read_all
+from tests.shared.topics import NOW, Door, data_of, exists, new_topic, ping_of, read, read_all
 
 PUBLISHED = "SELECT count(*) FROM outbox WHERE published_at IS NOT NULL"
 WAITING = "SELECT count(*) FROM outbox WHERE published_at IS NULL"
@@ -105,6 +105,11 @@ async def test_the_relay_publishes_in_order_per_key_and_keeps_the_rows(box):
         by_key[record.key.decode()].append(data_of(record)["n"])
     assert by_key == {key: list(range(i, 2_100, 7)) for i, key in enumerate(keys)}
     assert (await box.count(WAITING), await box.count(PUBLISHED)) == (0, 2_100)
+
+
+async def test_topics_are_made_before_there_is_an_event(box):
+    async with box.relay():
+        await until(lambda: exists(box.bootstrap, box.topic))
 
 
 async def test_a_row_that_commits_after_a_later_id_was_published_is_not_skipped(box):

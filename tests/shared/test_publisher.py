@@ -1,11 +1,12 @@
-"""Topics that are there already get the settings that new ones are made with."""
+"""Topics that are there already get the settings that new ones are made with; without its topics no service is ready."""
 
+import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from shared.publisher import DEAD_LETTERS_KEPT, EVENTS_KEPT, ensure_topics
+from shared.publisher import DEAD_LETTERS_KEPT, EVENTS_KEPT, PARTITIONS, Publisher, TopicsMissing, ensure_topics
 from tests.conftest import until
-from tests.shared.topics import new_topic
+from tests.shared.topics import exists, new_topic
 
 
 async def settings_of(admin, topic):
@@ -39,4 +40,28 @@ async def test_topics_from_an_older_version_get_our_settings_and_keep_the_others
 
     monkeypatch.setattr(AIOKafkaAdminClient, "alter_configs", refused)
     await ensure_topics(kafka, [topic])
+    await admin.close()
+
+
+async def test_a_topic_that_cannot_be_made_keeps_the_service_unready_until_it_is(kafka, run):
+    running = await run("payments")
+    topic = new_topic()
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    in_the_way = f"{topic}_dlq"  # a broker refuses names that its metrics could not tell apart
+    await admin.create_topics([NewTopic(in_the_way, 1, 1)])
+    await until(lambda: exists(kafka, in_the_way))
+    with pytest.raises(TopicsMissing, match=rf"{topic}\.dlq: .*collides"):
+        await ensure_topics(kafka, [topic])
+    publisher = Publisher(kafka, [topic])
+    assert not await publisher.send_all([])
+    answer = await running.http.get("/health/ready")
+    assert (answer.status_code, answer.json()["missing_topics"]) == (503, [f"{topic}.dlq"])
+
+    await admin.delete_topics([in_the_way])
+    await until(lambda: publisher.send_all([]))
+    assert (await running.http.get("/health/ready")).status_code == 200
+    (made,) = await admin.describe_topics([f"{topic}.dlq"])
+    assert len(made["partitions"]) == PARTITIONS
+    await publisher.close()
     await admin.close()

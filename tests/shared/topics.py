@@ -23,6 +23,15 @@ def new_topic() -> str:
     return f"test-{secrets.token_hex(6)}"
 
 
+async def exists(bootstrap: str, topic: str) -> bool:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        return topic in await admin.list_topics()
+    finally:
+        await admin.close()
+
+
 def ping_of(topic: str) -> type[Event]:
     """An event class of its own for `topic`, with the one field `n`."""
 
