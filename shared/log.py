@@ -8,8 +8,6 @@ from typing import Any
 import structlog
 
 PERSONAL = frozenset({"name", "phone", "email", "payer", "client", "recipient", "recipients", "body", "authorization"})
-
-
 DETAIL = re.compile(r"DETAIL:.*?(?=\n|\\n|$)")
 
 

@@ -27,10 +27,15 @@ def exponent(currency: str) -> int:
 
 def format_amount(amount: int, currency: str) -> str:
     """`amount` (minor units) for people: "KES 1,250.00", "JPY 500". Raises UnknownCurrency."""
+    return f"{currency} {format_number(amount, currency)}"
+
+
+def format_number(amount: int, currency: str) -> str:
+    """As `format_amount`, without the currency: "1,250.00"."""
     digits = exponent(currency)
     whole, rest = divmod(abs(amount), 10**digits)
     point = f".{rest:0{digits}d}" if digits else ""
-    return f"{currency} {'-' if amount < 0 else ''}{whole:,}{point}"
+    return f"{'-' if amount < 0 else ''}{whole:,}{point}"
 
 
 def commission(amount: int, rate_bp: int) -> int:

@@ -118,9 +118,8 @@ class Relay:
         try:
             while not await conn.fetchval(TAKE_LOCK, RELAY_LOCK):
                 await asyncio.sleep(TAKE_OVER_POLL_S)
-            while not await self.publisher.send_all(
-                []
-            ):  # topics that cannot be made show before there is an event for them
+            # Topics that cannot be made show before there is an event for them.
+            while not await self.publisher.send_all([]):
                 await asyncio.sleep(FAILURE_PAUSE_S)
             while True:
                 await self._publish_until_empty(conn)

@@ -19,6 +19,9 @@ PAGE_LIMIT = 1_000
 DISTANT_PAST = datetime(1970, 1, 1, tzinfo=UTC)
 DISTANT_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
 
+RowPlace = tuple[datetime, UUID] | tuple[None, None]  # of a list ordered by time and id
+FIRST_PAGE: RowPlace = (None, None)
+
 Limit = Annotated[int, Query(ge=1, le=PAGE_LIMIT, description="Items on a page")]
 Cursor = Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before")]
 
@@ -35,16 +38,20 @@ class BadCursor(Invalid):
 
     code = "bad-cursor"
 
+    def __init__(self) -> None:
+        """Answers 422."""
+        super().__init__("The cursor is not one of this list.", field="cursor")
+
 
 def time_cursor(at: datetime, row_id: str) -> str:
     """The cursor after the row `(at, row_id)` of a list ordered by both."""
     return write_cursor(at.isoformat(), row_id)
 
 
-def read_time_cursor(cursor: str | None) -> tuple[datetime, UUID] | tuple[None, None]:
-    """The row after which the page begins; two Nones for the first page. Raises BadCursor."""
+def read_time_cursor(cursor: str | None) -> RowPlace:
+    """The row after which the page begins. Raises BadCursor."""
     if cursor is None:
-        return None, None
+        return FIRST_PAGE
     at, row_id = read_cursor(cursor, 2)
     try:
         instant, last_id = datetime.fromisoformat(at), UUID(row_id)
@@ -52,7 +59,7 @@ def read_time_cursor(cursor: str | None) -> tuple[datetime, UUID] | tuple[None, 
             raise ValueError("no offset")
         return instant.astimezone(UTC), last_id
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise BadCursor("The cursor is not one of this list.", field="cursor") from error
+        raise BadCursor from error
 
 
 def write_cursor(*parts: str | int) -> str:
@@ -66,7 +73,7 @@ def read_text_cursor(cursor: str | None) -> str | None:
         return None
     (text,) = read_cursor(cursor, 1)
     if not isinstance(text, str) or "\0" in text:
-        raise BadCursor("The cursor is not one of this list.", field="cursor")
+        raise BadCursor
     return text
 
 
@@ -75,9 +82,9 @@ def read_cursor(cursor: str, length: int) -> list[Any]:
     try:
         parts = msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (msgspec.MsgspecError, binascii.Error, ValueError) as error:
-        raise BadCursor("The cursor is not one of this list.", field="cursor") from error
+        raise BadCursor from error
     if not isinstance(parts, list) or len(parts) != length:
-        raise BadCursor("The cursor is not one of this list.", field="cursor")
+        raise BadCursor
     return parts
 
 

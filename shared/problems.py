@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import asyncpg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -119,7 +118,7 @@ def _problem(error: Exception) -> tuple[int, dict[str, Any]]:
             **_generic(error.status_code, "The request was refused"),
             "detail": str(error.detail),
         }
-    if is_transient(error) or isinstance(error, asyncpg.TooManyConnectionsError):
+    if is_transient(error):
         return 503, Unavailable(
             "The database does not answer. Whether this took effect is not known: send it again."
         ).problem()

@@ -20,7 +20,7 @@ from shared.events import Apply, Decoder, Event
 from shared.events.catalogue import ALL_EVENTS
 from shared.events.tenants import TenantConfigured
 from shared.health import add_health
-from shared.http import ASGIApp, create_api
+from shared.http import ASGIApp, Edge, create_api
 from shared.log import configure, logger
 from shared.publisher import Publisher
 from shared.settings import MigrationSettings, ServiceSettings, read_settings
@@ -56,13 +56,13 @@ class Service:
 
 
 def foundation(name: str, summary: str, settings: ServiceSettings, *, publishes: Sequence[str] = ()) -> Service:
-    """The parts that every service has: API with health and metrics, its two databases, publisher. `app` is to be set."""
+    """The parts that every service has: API with health and metrics, in its edge, two databases, publisher."""
     keys = Keys(pem=settings.auth_public_key, jwks_url=settings.auth_jwks_url, key_id=settings.auth_key_id)
     verifier = Verifier(keys, settings.auth_issuer, settings.auth_audience)
     api = create_api(name, summary=summary, verifier=verifier)
     db = Database(settings.database_url.get_secret_value(), name, settings.pool_size)
     system_db = Database(settings.system_database_url.get_secret_value(), f"{name} system", 2)
-    service = Service(name, api, api, db, system_db, Publisher(settings.kafka_bootstrap, publishes))
+    service = Service(name, api, Edge(api), db, system_db, Publisher(settings.kafka_bootstrap, publishes))
     add_health(api, db)
     return service
 
@@ -70,16 +70,15 @@ def foundation(name: str, summary: str, settings: ServiceSettings, *, publishes:
 def main(package: str, kind: type[ServiceSettings], build: Callable[[Any, Role], Service]) -> None:
     """`python -m services.<name> [all|api|worker|migrate]`."""
     role: Any = sys.argv[1] if len(sys.argv) > 1 else "all"
-    name = package.rpartition(".")[2]
+    name, prefix = package.rpartition(".")[2], kind.model_config.get("env_prefix", "")
     if role == "migrate":
         from shared.migrations import upgrade  # noqa: PLC0415 - a fifth of a service's start, which never migrates
 
-        prefix = kind.model_config.get("env_prefix", "")
         upgrade(package, str(read_settings(MigrationSettings, prefix).owner_database_url))
         return
     if role not in {"all", "api", "worker"}:
         sys.exit(f"usage: python -m {package} [all|api|worker|migrate]")
-    settings = read_settings(kind, kind.model_config.get("env_prefix", ""))
+    settings = read_settings(kind, prefix)
     configure(name, settings.log_level)
     telemetry.configure_traces(name, settings.otlp_endpoint)
     service = build(settings, role)

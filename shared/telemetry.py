@@ -27,6 +27,8 @@ TOPICS_MISSING = Gauge(
 )
 UNHANDLED_CALLBACKS = Gauge("takings_unhandled_callbacks", "Stored callbacks whose effect is still missing")
 UNHANDLED_AGE = Gauge("takings_unhandled_callback_oldest_seconds", "Age of the oldest unhandled callback")
+ALERTS_RAISED = Counter("takings_alerts_raised", "Alerts raised", ["kind"])
+MAILS = Counter("takings_mails", "Attempts to send a mail: sent, put_off (tried again later), given_up", ["result"])
 
 _tracer = trace.get_tracer("takings")
 _tracing = Event()  # set once an exporter is; a span that nobody records still costs a few per cent of a request

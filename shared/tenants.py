@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from shared.db import Connection, Database
+from msgspec.structs import asdict
+
+from shared.db import Connection, Database, as_rows
 from shared.errors import Forbidden
 from shared.events import Received
 
 KEEP = """
 INSERT INTO tenants (tenant_id, name, time_zone, currency, version, updated_at)
-SELECT DISTINCT ON (tenant_id) tenant_id, name, time_zone, currency, version, $6::timestamptz
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[]) AS t (tenant_id, name, time_zone, currency, version)
+SELECT DISTINCT ON (tenant_id) t.*, $2::timestamptz
+FROM json_to_recordset($1) AS t (tenant_id text, name text, time_zone text, currency text, version bigint)
 ORDER BY tenant_id, version DESC
 ON CONFLICT (tenant_id) DO UPDATE
 SET name = excluded.name, time_zone = excluded.time_zone, currency = excluded.currency,
@@ -62,20 +64,11 @@ class TenantCopy:
 
     async def keep(self, events: Sequence[Received]) -> None:
         """Apply `tenant-configured` events; the highest version wins. Raises ValueError for a time zone that is none."""
-        data = [event.data for event in events]
-        for tenant in data:
-            ZoneInfo(tenant.time_zone)  # a bad one is this event's fault, not that of all events of the tenant
-        ids = [event.tenant_id for event in events]
-        async with self._db.transaction(*ids) as conn:
-            await conn.execute(
-                KEEP,
-                ids,
-                [d.name for d in data],
-                [d.time_zone for d in data],
-                [d.currency for d in data],
-                [d.version for d in data],
-                datetime.now(UTC),
-            )
+        for event in events:
+            ZoneInfo(event.data.time_zone)  # a bad one is this event's fault, not that of all events of the tenant
+        rows = [{"tenant_id": event.tenant_id, **asdict(event.data)} for event in events]
+        async with self._db.transaction(*(event.tenant_id for event in events)) as conn:
+            await conn.execute(KEEP, as_rows(rows), datetime.now(UTC))
 
     async def unknown(self, tenant_ids: set[str]) -> set[str]:
         """Those that are not in the copy now."""

@@ -13,7 +13,7 @@ import pytest
 from bench.backlog import completed
 from bench.fill import FILL_ALERTS, FILL_PAYMENTS, FILL_PAYOUTS, FILL_REPORTING, fill_tables
 from bench.place import TENANT
-from services.alerts.queries import AlertFilter, read_alerts
+from services.alerts.queries import AlertFilter, list_alerts
 from services.alerts.raise_alerts import raise_alerts
 from services.payments import callbacks
 from services.payments.models import Callback, PaymentStatus, Receipt
@@ -23,7 +23,7 @@ from services.payments.register_requests import NewRequest, register_requests
 from services.payouts.accrue_earnings import accrue_earnings
 from services.payouts.decide_payouts import Decision, decide_payouts
 from services.payouts.models import PayoutStatus
-from services.payouts.queries import earnings_of_payout, list_balances, list_payouts
+from services.payouts.queries import list_balances, list_earnings, list_payouts
 from services.payouts.request_payouts import Ask, request_payouts
 from services.reporting.project_events import project_events
 from services.reporting.queries import (
@@ -197,7 +197,7 @@ async def test_payouts_accrues_requests_decides_and_lists_by_index(filled):
         await list_balances(conn, TENANT, "KES", now=NOW, limit=100)
         await list_balances(conn, TENANT, "KES", now=NOW, payee_id="driver-1")
         await list_payouts(conn, TENANT, between=YEAR, after=(None, None), limit=100, payee_id="driver-1")
-        await earnings_of_payout(conn, TENANT, ids[0])
+        await list_earnings(conn, TENANT, ids[0])
 
 
 async def test_reporting_projects_and_reads_by_index(filled):
@@ -218,7 +218,7 @@ async def test_alerts_raises_and_lists_by_index(filled):
     async with looked_at(urls.app) as conn:
         for batch in BATCHES:
             await raise_alerts(conn, events(batch), now=NOW)
-        await read_alerts(conn, TENANT, AlertFilter(status="open"), limit=100)
+        await list_alerts(conn, TENANT, AlertFilter(status="open"), limit=100)
 
 
 def test_a_scan_from_end_to_end_is_seen():

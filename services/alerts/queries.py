@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 
 from shared.db import Connection
+from shared.pages import FIRST_PAGE, RowPlace
 
 RULES = """
 SELECT rule_id AS id, kind, thresholds, recipients, cooldown_seconds, enabled, created_at, updated_at
@@ -47,20 +47,17 @@ class AlertFilter:
     fleets: Sequence[str] | None = None
 
 
-Place = tuple[datetime, UUID] | tuple[None, None]
-
-
-async def read_rules(
-    conn: Connection, tenant_id: str, *, rule_id: UUID | None = None, after: Place = (None, None), limit: int
+async def list_rules(
+    conn: Connection, tenant_id: str, *, rule_id: UUID | None = None, after: RowPlace = FIRST_PAGE, limit: int
 ) -> list[asyncpg.Record]:
     """At most `limit` rules, newest first, after the place (created_at, id)."""
-    return list(await conn.fetch(RULES, tenant_id, rule_id, *after, limit))
+    return await conn.fetch(RULES, tenant_id, rule_id, *after, limit)
 
 
-async def read_alerts(
-    conn: Connection, tenant_id: str, wanted: AlertFilter, *, after: Place = (None, None), limit: int
+async def list_alerts(
+    conn: Connection, tenant_id: str, wanted: AlertFilter, *, after: RowPlace = FIRST_PAGE, limit: int
 ) -> list[asyncpg.Record]:
     """At most `limit` alerts, newest first, after the place (raised_at, id)."""
-    return list(
-        await conn.fetch(ALERTS, tenant_id, wanted.alert_id, wanted.status, wanted.kind, wanted.fleets, *after, limit)
+    return await conn.fetch(
+        ALERTS, tenant_id, wanted.alert_id, wanted.status, wanted.kind, wanted.fleets, *after, limit
     )

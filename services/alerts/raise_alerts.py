@@ -113,7 +113,7 @@ async def store(conn: Connection, fired: Sequence[Alert], fleets: Mapping[tuple[
     if fleets:
         found = [(*subject, fleet_id) for subject, fleet_id in fleets.items()]
         await conn.execute(NAME_FLEETS, *map(list, zip(*found, strict=True)))
-    return [alerts[row["alert_id"]] for row in rows]
+    return sorted((alerts[row["alert_id"]] for row in rows), key=lambda alert: alert.alert_id)
 
 
 async def _queue_mails(

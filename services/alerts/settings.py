@@ -1,4 +1,4 @@
-"""Settings of alerts."""
+"""Settings of the alerts service."""
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -9,7 +9,7 @@ from shared.settings import ServiceSettings
 class Settings(ServiceSettings):
     """Prefix ALERTS_."""
 
-    model_config = SettingsConfigDict(env_prefix="ALERTS_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="ALERTS_")
 
     smtp_host: str
     smtp_port: int = Field(ge=1, le=65_535)

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 
-from services.alerts.metrics import MAILS, RAISED
 from services.alerts.raise_alerts import raise_alerts
 from services.alerts.send_mails import send_mails
 from services.alerts.settings import Settings
 from services.alerts.smtp import Smtp
+from shared import telemetry
 from shared.edge import utc_now
 from shared.events import Received
 from shared.events.payments import PaymentCompleted, PaymentFailed, PaymentMatched
@@ -26,7 +26,7 @@ def worker_tasks(service: Service, settings: Settings) -> dict[str, Task]:
         tenants = {event.tenant_id for event in events}
         alerts = await service.db.run(lambda conn: raise_alerts(conn, events, now=utc_now()), *tenants)
         for alert in alerts:
-            RAISED.labels(alert.kind).inc()
+            telemetry.ALERTS_RAISED.labels(alert.kind).inc()
         if alerts:
             wake.set()
 
@@ -34,7 +34,7 @@ def worker_tasks(service: Service, settings: Settings) -> dict[str, Task]:
         while True:
             sweep = await send_mails(service.db, service.system_db, smtp.send, sender=settings.mail_from, now=utc_now())
             for result in ("sent", "put_off", "given_up"):
-                MAILS.labels(result).inc(getattr(sweep, result))
+                telemetry.MAILS.labels(result).inc(getattr(sweep, result))
             if not sweep.found:
                 await _wait(wake, settings.sweep_every_s)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from services.payments.api import gateway_accounts as account_routes
 from services.payments.api import payments as payment_routes
@@ -16,6 +15,7 @@ from services.payments.settings import Settings
 from services.payments.webhooks import Webhooks
 from services.payments.worker import worker_tasks
 from shared.batch import Gather
+from shared.edge import utc_now
 from shared.errors import DomainError
 from shared.http import Edge
 from shared.process import Role, Service, foundation, main
@@ -30,7 +30,7 @@ def build(settings: Settings, role: Role) -> Service:
 
     async def record(receipts: Sequence[Receipt]) -> list[Recorded | DomainError]:
         recorded = await service.db.run(
-            lambda conn: record_payments(conn, receipts, now=datetime.now(UTC)), *{r.tenant_id for r in receipts}
+            lambda conn: record_payments(conn, receipts, now=utc_now()), *{r.tenant_id for r in receipts}
         )
         wake_relay.set()
         return recorded
@@ -47,8 +47,6 @@ def build(settings: Settings, role: Role) -> Service:
         describe_webhooks(service.api)
         webhooks = Webhooks(service.db, Accounts(service.db, vault), gather)
         service.app = Edge(service.api, webhooks=webhooks)
-    else:
-        service.app = Edge(service.api)
     service.tasks |= {"gather": gather.run, "bulk": bulk.run}
     if role in {"all", "worker"}:
         service.tasks |= worker_tasks(service, settings, gather, wake_relay)

@@ -1,13 +1,13 @@
 """Kafka edge and sweeps of payments: it consumes nothing yet; it publishes its outbox and retries callbacks."""
 
 import asyncio
-from datetime import UTC, datetime
 
 from services.payments.callbacks import measure_unhandled, retry_due
 from services.payments.models import Receipt
 from services.payments.record_payments import Recorded
 from services.payments.settings import Settings
 from shared.batch import Gather
+from shared.edge import utc_now
 from shared.errors import DomainError
 from shared.process import Service, Task, every, outbox_tasks
 
@@ -18,10 +18,10 @@ def worker_tasks(
     """The background tasks of the worker role."""
 
     async def retry_callbacks() -> None:
-        await retry_due(service.db, service.system_db, gather.submit, now=datetime.now(UTC))
+        await retry_due(service.db, service.system_db, gather.submit, now=utc_now())
 
     async def measure() -> None:
-        await measure_unhandled(service.system_db, now=datetime.now(UTC))
+        await measure_unhandled(service.system_db, now=utc_now())
 
     return {
         **outbox_tasks(service, settings, wake),

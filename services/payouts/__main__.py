@@ -3,7 +3,6 @@
 from services.payouts.api import balances, commission_plans, decisions, payouts
 from services.payouts.settings import Settings
 from services.payouts.worker import worker_tasks
-from shared.http import Edge
 from shared.process import Role, Service, foundation, main
 
 
@@ -15,7 +14,6 @@ def build(settings: Settings, role: Role) -> Service:
             service.api.include_router(module.router(service.db))
     if role in {"all", "worker"}:
         service.tasks |= worker_tasks(service, settings)
-    service.app = Edge(service.api)
     return service
 
 

@@ -22,9 +22,7 @@ WHERE tenant_id = ANY ($1) AND (fleet_id IS NULL OR fleet_id = ANY ($2)) AND (pa
 ACCRUE = """
 INSERT INTO earnings (tenant_id, earning_id, payment_id, payee_id, fleet_id, currency, gross, commission, commission_bp,
                       net, cash_held, paid_at, available_at, accrued_at)
-SELECT tenant_id, earning_id, payment_id, payee_id, fleet_id, currency, gross, commission, commission_bp,
-       net, cash_held, paid_at, available_at, $2
-FROM json_to_recordset($1) AS e (
+SELECT e.*, $2 FROM json_to_recordset($1) AS e (
     tenant_id text, earning_id uuid, payment_id uuid, payee_id text, fleet_id text, currency text, gross bigint,
     commission bigint, commission_bp integer, net bigint, cash_held bigint, paid_at timestamptz, available_at timestamptz
 )

@@ -31,8 +31,7 @@ FROM ROWS FROM (
 """
 EARN = """
 INSERT INTO wallets AS w (tenant_id, payee_id, currency, balance, earned, commission, cash_held)
-SELECT tenant_id, payee_id, currency, balance, earned, commission, cash_held
-FROM json_to_recordset($1) AS e (
+SELECT * FROM json_to_recordset($1) AS e (
     tenant_id text, payee_id text, currency text, balance bigint, earned bigint, commission bigint, cash_held bigint
 )
 ORDER BY tenant_id, payee_id, currency
@@ -95,9 +94,8 @@ async def open_journals(conn: Connection, keys: Iterable[JournalKey], *, now: da
 
 async def post(conn: Connection, entries: Sequence[Entry]) -> None:
     """Post whole journals, in one statement, which checks that they balance."""
-    if not entries:
-        return
-    await conn.execute(POST_ENTRIES, as_rows(entries))
+    if entries:
+        await conn.execute(POST_ENTRIES, as_rows(entries))
 
 
 async def earn(conn: Connection, earned: Sequence[Earned]) -> None:

@@ -7,6 +7,7 @@ import asyncpg
 
 from services.payouts.decide_payouts import PayoutUnknown
 from shared.db import Connection
+from shared.pages import RowPlace
 
 # Free earnings are few (what is not yet in a payout), so the sums are made when they are asked for.
 BALANCES = """
@@ -84,7 +85,7 @@ async def list_payouts(
     tenant_id: str,
     *,
     between: tuple[datetime, datetime],
-    after: tuple[datetime, UUID] | tuple[None, None],
+    after: RowPlace,
     limit: int,
     status: str | None = None,
     payee_id: str | None = None,
@@ -93,7 +94,7 @@ async def list_payouts(
     return await conn.fetch(PAYOUTS, tenant_id, *between, *after, status, payee_id, limit)
 
 
-async def earnings_of_payout(conn: Connection, tenant_id: str, payout_id: UUID) -> list[asyncpg.Record]:
+async def list_earnings(conn: Connection, tenant_id: str, payout_id: UUID) -> list[asyncpg.Record]:
     """The earnings that a payout pays, debts included."""
     return await conn.fetch(EARNINGS, tenant_id, payout_id)
 

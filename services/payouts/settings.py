@@ -8,4 +8,4 @@ from shared.settings import ServiceSettings
 class Settings(ServiceSettings):
     """Prefix PAYOUTS_."""
 
-    model_config = SettingsConfigDict(env_prefix="PAYOUTS_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="PAYOUTS_")

@@ -3,7 +3,7 @@
 Nothing depends on the order of events or on how often one comes: a fact that an event does not change contributes nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -120,12 +120,6 @@ WHERE (kept.tenant_id, kept.currency, kept.payee_id) = (delta.tenant_id, delta.c
   AND (earned, kept.cash_held, disbursed) = (0, 0, 0)
 """
 
-DAY_COLUMNS = (
-    "tenant_id", "currency", "dimension", "day", "member", "revenue", "payments", "fees", "earnings", "commission", "cash_held",
-    "payouts",
-)  # fmt: skip
-PAYEE_COLUMNS = ("tenant_id", "currency", "payee_id", "earned", "cash_held", "disbursed")
-
 _decode_shares = msgspec.json.Decoder(tuple[Share, ...]).decode
 _decode_flags = msgspec.json.Decoder(tuple[str, ...]).decode
 
@@ -164,8 +158,8 @@ async def project_events(conn: Connection, events: Sequence[Received]) -> None:
         await _project_earnings(conn, earnings, zone_of, deltas)
     if payouts := [event for event in events if event.type in PAYOUT_STATES]:
         await _project(conn, PAYOUTS, payouts, zone_of, deltas)
-    await _add(conn, DAY_COLUMNS, deltas.days, ADD_TO_DAYS, DROP_EMPTY_DAYS)
-    await _add(conn, PAYEE_COLUMNS, deltas.payees, ADD_TO_PAYEES, DROP_EMPTY_PAYEES)
+    await _add(conn, deltas.days.values(), ADD_TO_DAYS, DROP_EMPTY_DAYS)
+    await _add(conn, deltas.payees.values(), ADD_TO_PAYEES, DROP_EMPTY_PAYEES)
 
 
 async def _project(
@@ -198,17 +192,11 @@ async def _project_earnings(
         deltas.add_earning(facts[row["tenant_id"], row["earning_id"]])
 
 
-async def _add(
-    conn: Connection,
-    names: tuple[str, ...],
-    deltas: dict[Any, DaySums] | dict[Any, PayeeSums],
-    add: str,
-    drop_empty: str,
-) -> None:
-    changes = [(key, values) for key, sums in deltas.items() if any(values := sums.values())]
+async def _add(conn: Connection, deltas: Iterable[DaySums] | Iterable[PayeeSums], add: str, drop_empty: str) -> None:
+    changes = [sums for sums in deltas if any(sums.amounts)]
     if not changes:
         return
-    rows = as_rows([dict(zip(names, (*key, *values), strict=True)) for key, values in changes])
+    rows = as_rows(changes)
     await conn.execute(add, rows)
-    if any(value < 0 for _, values in changes for value in values):
+    if any(amount < 0 for sums in changes for amount in sums.amounts):
         await conn.execute(drop_empty, rows)

@@ -106,7 +106,7 @@ class HistoryPlace:
 
 async def read_periods(conn: Connection, wanted: Slice, dimension: str) -> list[asyncpg.Record]:
     """date, revenue (minor units), count of each period that has payments."""
-    return list(await conn.fetch(PERIODS, *wanted.arguments(dimension), wanted.members))
+    return await conn.fetch(PERIODS, *wanted.arguments(dimension), wanted.members)
 
 
 async def read_groups(
@@ -114,14 +114,14 @@ async def read_groups(
 ) -> list[asyncpg.Record]:
     """member, revenue, count and the number of periods of at most `limit` members, most revenue first."""
     revenue, member = after or (None, None)
-    return list(await conn.fetch(GROUPS, *wanted.arguments(dimension), wanted.members, revenue, member, limit))
+    return await conn.fetch(GROUPS, *wanted.arguments(dimension), wanted.members, revenue, member, limit)
 
 
 async def read_group_periods(
     conn: Connection, wanted: Slice, dimension: str, members: Sequence[str]
 ) -> list[asyncpg.Record]:
     """member, date, revenue, count of each period of `members` that has payments."""
-    return list(await conn.fetch(GROUP_PERIODS, *wanted.arguments(dimension), members))
+    return await conn.fetch(GROUP_PERIODS, *wanted.arguments(dimension), members)
 
 
 async def read_profits(conn: Connection, wanted: Slice) -> dict[str, int]:
@@ -135,4 +135,4 @@ async def read_history(
     conn: Connection, tenant_id: str, *, start: datetime, before: HistoryPlace, currency: str | None, limit: int
 ) -> list[asyncpg.Record]:
     """At most `limit` payments and payouts from `start` on and before the place, newest first."""
-    return list(await conn.fetch(HISTORY, tenant_id, start, before.at, before.row_id, before.kind, currency, limit))
+    return await conn.fetch(HISTORY, tenant_id, start, before.at, before.row_id, before.kind, currency, limit)

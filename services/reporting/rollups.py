@@ -1,8 +1,9 @@
 """What each fact contributes to the daily roll-ups and to its payee's balance; pure sums, added and taken back alike."""
 
-from collections import defaultdict
-from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
+
+import msgspec
 
 from services.reporting.facts import COMPLETED, DISBURSED, EarningFact, PaymentFact, PayoutFact
 from shared.money import split
@@ -14,10 +15,14 @@ DayKey = tuple[str, str, str, date, str]  # tenant, currency, dimension, day, me
 PayeeKey = tuple[str, str, str]  # tenant, currency, payee
 
 
-@dataclass(slots=True)
-class DaySums:
+class DaySums(msgspec.Struct):
     """Sums of one day and member; minor units, `payments` is a number of payments."""
 
+    tenant_id: str
+    currency: str
+    dimension: str
+    day: date
+    member: str
     revenue: int = 0
     payments: int = 0
     fees: int = 0
@@ -26,30 +31,46 @@ class DaySums:
     cash_held: int = 0
     payouts: int = 0
 
-    def values(self) -> tuple[int, ...]:
-        """In the order declared."""
+    @property
+    def amounts(self) -> tuple[int, ...]:
+        """The sums."""
         return (self.revenue, self.payments, self.fees, self.earnings, self.commission, self.cash_held, self.payouts)
 
 
-@dataclass(slots=True)
-class PayeeSums:
+class PayeeSums(msgspec.Struct):
     """All-time sums of one payee in minor units; earned - cash_held - disbursed is what is due to the payee."""
 
+    tenant_id: str
+    currency: str
+    payee_id: str
     earned: int = 0
     cash_held: int = 0
     disbursed: int = 0
 
-    def values(self) -> tuple[int, ...]:
-        """In the order declared."""
+    @property
+    def amounts(self) -> tuple[int, ...]:
+        """The sums."""
         return (self.earned, self.cash_held, self.disbursed)
 
 
-@dataclass(slots=True)
-class Deltas:
-    """By how much the roll-ups change."""
+class _ByKey(dict[Any, Any]):
+    """Sums by their keys, zero at first."""
 
-    days: defaultdict[DayKey, DaySums] = field(default_factory=lambda: defaultdict(DaySums))
-    payees: defaultdict[PayeeKey, PayeeSums] = field(default_factory=lambda: defaultdict(PayeeSums))
+    def __init__(self, kind: type[Any]) -> None:
+        self._kind = kind
+
+    def __missing__(self, key: tuple[Any, ...]) -> Any:
+        sums = self[key] = self._kind(*key)
+        return sums
+
+
+class Deltas:
+    """By how much the roll-ups change, by their keys."""
+
+    def __init__(self) -> None:
+        """Nothing changes."""
+        self.days: dict[DayKey, DaySums] = _ByKey(DaySums)
+        self.payees: dict[PayeeKey, PayeeSums] = _ByKey(PayeeSums)
 
     def add_payment(self, fact: PaymentFact | None, sign: int) -> None:
         """Add (`sign` 1) or take back (-1) a payment; only a completed one counts.

@@ -1,4 +1,4 @@
-"""Settings of reporting."""
+"""Settings of the reporting service."""
 
 from pydantic_settings import SettingsConfigDict
 
@@ -6,6 +6,6 @@ from shared.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):
-    """Nothing beyond what every service has."""
+    """Prefix REPORTING_."""
 
-    model_config = SettingsConfigDict(env_prefix="REPORTING_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="REPORTING_")

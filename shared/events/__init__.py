@@ -86,9 +86,11 @@ class Decoder:
         if len(value) > EVENT_LIMIT_BYTES:
             raise Undecodable(f"too large: {len(value)} bytes")
         event = self.decode_value(value)
-        if event is not None and key is None:
+        if event is None:
+            return None
+        if key is None:
             raise Undecodable("no key")
-        if event is not None and key != event.subject.encode():
+        if key != event.subject.encode():
             raise Undecodable("the key is not the subject")  # such an event overtakes others of its aggregate
         return event
 

@@ -13,7 +13,6 @@ from services.alerts import match_rules
 from services.alerts.match_rules import one_line
 from services.alerts.models import Rule, Waiting
 from services.alerts.write_mail import LISTED, write_mail
-from shared.money import format_amount
 from tests.alerts.calls import BOSS, NOW, completed, failed, matched, payout_failed, terms
 
 NAIROBI = ZoneInfo("Africa/Nairobi")
@@ -59,14 +58,6 @@ def test_what_fires_nothing():
     assert match(rule("payment_failed"), payout_failed()) is None
     assert match(rule("payment_failed", enabled=False), failed()) is None
     assert match(rule("payment_failed"), failed(tenant="other")) is None
-
-
-@pytest.mark.parametrize(
-    ("amount", "currency", "text"),
-    [(125_000, "KES", "KES 1,250.00"), (5, "KES", "KES 0.05"), (1_500, "JPY", "JPY 1,500"), (-1, "KWD", "KWD -0.001")],
-)
-def test_amounts_for_people(amount, currency, text):
-    assert format_amount(amount, currency) == text
 
 
 def test_one_alert_is_its_own_mail():

@@ -10,7 +10,7 @@ from pydantic.config import JsonDict
 
 from services.alerts.acknowledge_alert import acknowledge_alert
 from services.alerts.models import Kind
-from services.alerts.queries import AlertFilter, read_alerts
+from services.alerts.queries import AlertFilter, list_alerts
 from shared.auth import Allow, Principal, Role
 from shared.db import Connection, Database
 from shared.edge import actor, utc_now
@@ -67,7 +67,7 @@ def router(db: Database) -> APIRouter:
         """Alerts, newest first; a manager's are those of the own fleets."""
         wanted = AlertFilter(status=status, kind=kind, fleets=caller.fleets)
         async with db.transaction(caller.tenant) as conn:
-            rows = await read_alerts(conn, caller.tenant, wanted, after=read_time_cursor(cursor), limit=limit + 1)
+            rows = await list_alerts(conn, caller.tenant, wanted, after=read_time_cursor(cursor), limit=limit + 1)
         shown, next_cursor = page(rows, limit, lambda row: time_cursor(row["raised_at"], str(row["id"])))
         return Page(items=[AlertOut(**row) for row in shown], next_cursor=next_cursor)
 
@@ -84,7 +84,7 @@ def router(db: Database) -> APIRouter:
                 actor=actor(request, caller),
                 now=utc_now(),
             )
-            (row,) = await read_alerts(conn, caller.tenant, AlertFilter(alert_id=alert_id), limit=1)
+            (row,) = await list_alerts(conn, caller.tenant, AlertFilter(alert_id=alert_id), limit=1)
             return AlertOut(**row)
 
         return await db.run(effect, caller.tenant)

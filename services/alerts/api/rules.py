@@ -13,7 +13,7 @@ from pydantic.config import JsonDict
 from services.alerts.change_rule import change_rule
 from services.alerts.create_rule import create_rule
 from services.alerts.models import Kind, RuleTerms
-from services.alerts.queries import read_rules
+from services.alerts.queries import list_rules
 from shared import tenants
 from shared.auth import Allow, Principal, Role
 from shared.db import Connection, Database
@@ -45,7 +45,7 @@ EXAMPLE: JsonDict = {
 class RuleIn(Body):
     """A rule. `thresholds` (currency to minor units) is for high_value, which fires from that amount on."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"example": EXAMPLE})
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
     kind: Kind
     thresholds: Annotated[dict[Currency, Amount], Field(max_length=200)] | None = None
@@ -100,7 +100,7 @@ def router(db: Database) -> APIRouter:
     routes = APIRouter(prefix="/api/v1/payments/alerts", tags=["rules"])
 
     async def read(conn: Connection, tenant_id: str, rule_id: UUID) -> RuleOut:
-        (row,) = await read_rules(conn, tenant_id, rule_id=rule_id, limit=1)
+        (row,) = await list_rules(conn, tenant_id, rule_id=rule_id, limit=1)
         return RuleOut.of(row)
 
     @routes.post("", status_code=201)
@@ -130,7 +130,7 @@ def router(db: Database) -> APIRouter:
     async def list_(caller: Reader, limit: Limit = 100, cursor: Cursor = None) -> Page[RuleOut]:
         """All rules, newest first."""
         async with db.transaction(caller.tenant) as conn:
-            rows = await read_rules(conn, caller.tenant, after=read_time_cursor(cursor), limit=limit + 1)
+            rows = await list_rules(conn, caller.tenant, after=read_time_cursor(cursor), limit=limit + 1)
         shown, next_cursor = page(rows, limit, lambda row: time_cursor(row["created_at"], str(row["id"])))
         return Page(items=[RuleOut.of(row) for row in shown], next_cursor=next_cursor)
 

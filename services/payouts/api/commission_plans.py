@@ -84,4 +84,4 @@ def _after(cursor: str | None) -> UUID | None:
     try:
         return UUID(text) if text is not None else None
     except ValueError as error:
-        raise BadCursor("The cursor is not one of this list.", field="cursor") from error
+        raise BadCursor from error

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.payouts.models import PayoutStatus
-from services.payouts.queries import earnings_of_payout, get_payout, list_payouts
+from services.payouts.queries import get_payout, list_earnings, list_payouts
 from services.payouts.request_payouts import Ask, Requested, request_payouts
 from shared import tenants
 from shared.auth import Allow, Principal, Role, own_only
@@ -212,7 +212,7 @@ def router(db: Database) -> APIRouter:
         async with db.transaction(caller.tenant) as conn:
             payout = await get_payout(conn, caller.tenant, payout_id)
             own_only(caller, claim=caller.driver_id, wanted=payout["payee_id"], roles=READERS)
-            earnings = await earnings_of_payout(conn, caller.tenant, payout_id)
+            earnings = await list_earnings(conn, caller.tenant, payout_id)
         return PayoutWithEarnings(**payout, earnings=[EarningOut(**row) for row in earnings])
 
     return routes

@@ -100,5 +100,5 @@ def _place(cursor: str | None, end: datetime) -> HistoryPlace:
     except (ValueError, TypeError):
         at = None
     if at is None or at.tzinfo is None or not all(isinstance(part, str) and "\0" not in part for part in parts):
-        raise BadCursor("The cursor is not one of this list.", field="cursor")
+        raise BadCursor
     return HistoryPlace(at, parts[1], parts[2]) if at < end else HistoryPlace(end)

@@ -175,5 +175,5 @@ def _place(cursor: str | None) -> tuple[int, str] | None:
         return None
     revenue, member = read_cursor(cursor, 2)
     if not isinstance(revenue, int) or abs(revenue) >= 2**63 or not isinstance(member, str) or "\0" in member:
-        raise BadCursor("The cursor is not one of this list.", field="cursor")
+        raise BadCursor
     return revenue, member
