@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 
 from deploy.databases import role_names
-from deploy.state import state_folder
+from deploy.state import state_folder, write_private
 from deploy.tokens import ISSUER, TokenIssuer
 
 LINE = re.compile(r"^([A-Z_]+)=(.*)$")
@@ -24,11 +24,7 @@ def write_compose_env(file: Path) -> list[str]:
     values = before | made
     if values["TAKINGS_AUTH_ISSUER"] == ISSUER:
         values["TAKINGS_AUTH_PUBLIC_KEY"] = _quoted(TokenIssuer(state_folder()).public_key)
-    fresh = file.with_name(f"{file.name}.new")
-    fresh.unlink(missing_ok=True)
-    fresh.touch(mode=0o600)
-    fresh.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
-    fresh.replace(file)
+    write_private(file, "".join(f"{name}={value}\n" for name, value in values.items()))
     return list(made)
 
 

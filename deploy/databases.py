@@ -60,6 +60,11 @@ def service_databases(names: Mapping[str, str] | None = None) -> tuple[ServiceDa
     )
 
 
+def service_database(service: str) -> ServiceDatabase:
+    """The database of one service."""
+    return next(database for database in service_databases() if database.service == service)
+
+
 def role_names() -> tuple[str, ...]:
     """All sixteen roles."""
     return tuple(role for database in service_databases() for role in database.roles)

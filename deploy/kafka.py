@@ -22,6 +22,7 @@ from deploy.ports import free_port
 from deploy.processes import Command, last_line, run, spawn, stop
 from deploy.state import state_folder
 
+READY_WITHIN_SECONDS = 90.0
 JVM_OPTIONS = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
@@ -70,17 +71,15 @@ def prepare(folder: Path, *, port: int, controller_port: int, cache: Path, log: 
     return KafkaBroker(f"127.0.0.1:{port}"), command
 
 
-def wait_until_ready(
-    broker: KafkaBroker, command: Command, *, died: Callable[[], bool], timeout_seconds: float = 90
-) -> None:
+def wait_until_ready(broker: KafkaBroker, command: Command, *, died: Callable[[], bool]) -> None:
     """Return when the broker serves metadata to a client; StackError when it has died or the time is over."""
     host, port = broker.bootstrap.rsplit(":", 1)
-    deadline = time.monotonic() + timeout_seconds
+    deadline = time.monotonic() + READY_WITHIN_SECONDS
     while not (_listens(host, int(port)) and asyncio.run(serves(broker.bootstrap))):
         if died():
             raise StackError(f"Kafka did not start: {last_line(command.log)} (log: {command.log})")
         if time.monotonic() > deadline:
-            raise StackError(f"Kafka was not ready in {timeout_seconds:.0f} s (log: {command.log})")
+            raise StackError(f"Kafka was not ready in {READY_WITHIN_SECONDS:.0f} s (log: {command.log})")
         time.sleep(0.05)
 
 
@@ -113,6 +112,7 @@ def _listens(host: str, port: int) -> bool:
 
 
 async def serves(bootstrap: str) -> bool:
+    """Whether the broker answers with its metadata."""
     client = AIOKafkaClient(bootstrap_servers=bootstrap, request_timeout_ms=2000)
     try:
         await client.bootstrap()

@@ -39,9 +39,8 @@ def remembered_ports(file: Path, names: tuple[str, ...]) -> dict[str, int]:
     ports: dict[str, int] = {}
     for name in names:
         known = before.get(name)
-        usable = known is not None and known not in ports.values() and is_free(known)
-        ports[name] = (
-            known if usable and known is not None else free_port(frozenset([*ports.values(), *before.values()]))
-        )
+        if known is None or known in ports.values() or not is_free(known):
+            known = free_port(frozenset([*ports.values(), *before.values()]))
+        ports[name] = known
     file.write_text(json.dumps(before | ports, indent=1) + "\n")
     return ports

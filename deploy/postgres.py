@@ -34,6 +34,7 @@ SETTINGS = {
     "logging_collector": "off",
     "log_destination": "stderr",
 }
+READY_WITHIN_SECONDS = 60.0
 DURABILITY = ("fsync", "synchronous_commit", "full_page_writes")
 SOCKET_FOLDER_LIMIT = 88  # of the 107 bytes of a socket's path, less ".s.PGSQL.32000" and some air
 
@@ -101,11 +102,9 @@ def prepare(folder: Path, *, port: int, log: Path, durable: bool = True) -> tupl
     return PostgresServer("127.0.0.1", port, socket_folder, password), command
 
 
-def wait_until_ready(
-    server: PostgresServer, command: Command, *, died: Callable[[], bool], timeout_seconds: float = 60
-) -> None:
+def wait_until_ready(server: PostgresServer, command: Command, *, died: Callable[[], bool]) -> None:
     """Return when the server answers a query; StackError when it has died or the time is over."""
-    deadline = time.monotonic() + timeout_seconds
+    deadline = time.monotonic() + READY_WITHIN_SECONDS
     while True:
         try:
             psycopg.connect(server.url(), connect_timeout=5).close()
@@ -113,7 +112,9 @@ def wait_until_ready(
             if died():
                 raise StackError(f"PostgreSQL did not start: {last_line(command.log)} (log: {command.log})") from None
             if time.monotonic() > deadline:
-                raise StackError(f"PostgreSQL was not ready in {timeout_seconds:.0f} s (log: {command.log})") from None
+                raise StackError(
+                    f"PostgreSQL was not ready in {READY_WITHIN_SECONDS:.0f} s (log: {command.log})"
+                ) from None
             time.sleep(0.05)
         else:
             return

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from deploy.errors import StackError
 from deploy.processes import Account, guarded, run
+from deploy.state import write_private
 
 SUPERUSER = "postgres"
 
@@ -33,8 +34,8 @@ def initialise(binaries: Path, folder: Path, account: Account | None) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
     password = secrets.token_urlsafe(24)
-    _write_secret(folder / "superuser-password", password)
-    _write_secret(password_file, password)
+    for file in (folder / "superuser-password", password_file):
+        write_private(file, password)
     if account is not None:
         os.chown(fresh, account.uid, account.gid)
         os.chown(password_file, account.uid, account.gid)
@@ -105,9 +106,3 @@ def _major_version(binaries: Path) -> int:
 def plain_environment() -> dict[str, str]:
     """The environment less what would redirect PostgreSQL (PGDATA, PGPORT …), in the plain locale."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_"))} | {"LC_ALL": "C"}
-
-
-def _write_secret(path: Path, secret: str) -> None:
-    path.unlink(missing_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(secret)

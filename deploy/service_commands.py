@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from deploy.databases import SERVICES, ServiceDatabase, service_databases, url_as
+from deploy.databases import SERVICES, ServiceDatabase, service_database, service_databases, url_as
 from deploy.processes import Command
 from deploy.stack_secrets import StackSecrets
 from deploy.tokens import AUDIENCE, ISSUER
@@ -57,7 +57,7 @@ def migrate_command(around: Surroundings) -> Command:
 
 
 def _environment(service: str, around: Surroundings) -> dict[str, str]:
-    database = _database(service)
+    database = service_database(service)
     settings = {
         "ENVIRONMENT": "local",
         "DATABASE_URL": _url(database, database.app, around),
@@ -77,10 +77,6 @@ def _environment(service: str, around: Surroundings) -> dict[str, str]:
     others = tuple(f"{name.upper()}_" for name in SERVICES if name != service)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith((*others, "TAKINGS_"))}
     return inherited | {f"{service.upper()}_{name}": value for name, value in settings.items()}
-
-
-def _database(service: str) -> ServiceDatabase:
-    return next(database for database in service_databases() if database.service == service)
 
 
 def _url(database: ServiceDatabase, user: str, around: Surroundings) -> str:

@@ -15,7 +15,7 @@ import httpx
 from deploy import kafka, postgres
 from deploy.databases import SERVICES, database_url, provision
 from deploy.demo_tenant import DEMO_TENANT, ensure_demo_tenant
-from deploy.errors import StackError
+from deploy.errors import StackError, leaves
 from deploy.ports import remembered_ports
 from deploy.processes import Command, end_runs, last_line, run
 from deploy.service_commands import (
@@ -229,9 +229,4 @@ async def _plain_errors() -> AsyncIterator[None]:
     try:
         yield
     except* StackError as group:
-        first = _first_leaf(group)
-        raise first from None
-
-
-def _first_leaf(error: BaseException) -> BaseException:
-    return _first_leaf(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+        raise next(leaves(group)) from None

@@ -21,10 +21,15 @@ def read_json(file: Path) -> Any:
         return None
 
 
-def write_private_json(file: Path, content: Any) -> None:
+def write_private(file: Path, content: str) -> None:
     """Replace the file in one step, readable by its owner only: a reader sees the old content or the new."""
     fresh = file.with_name(f".{file.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
     fresh.touch(mode=0o600)
-    fresh.write_text(json.dumps(content, indent=2) + "\n")
+    fresh.write_text(content)
     fresh.replace(file)
+
+
+def write_private_json(file: Path, content: Any) -> None:
+    """As `write_private`."""
+    write_private(file, json.dumps(content, indent=2) + "\n")

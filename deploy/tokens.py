@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from deploy.errors import StackError
+from deploy.state import write_private
 
 ISSUER = "takings-development"  # services trust it only with ENVIRONMENT=local
 AUDIENCE = "takings"
@@ -79,6 +80,4 @@ def _write_key(file: Path) -> None:
     pem = Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    file.unlink(missing_ok=True)
-    file.touch(mode=0o600)
-    file.write_bytes(pem)
+    write_private(file, pem.decode())

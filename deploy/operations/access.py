@@ -8,7 +8,7 @@ from typing import Literal
 
 import asyncpg
 
-from deploy.databases import service_databases, url_as
+from deploy.databases import service_database, url_as
 from deploy.errors import StackError
 from deploy.running_stack import running_stack
 from deploy.stack_secrets import read_or_make_secrets
@@ -49,7 +49,7 @@ def database_access(service: str) -> DatabaseAccess:
         return DatabaseAccess(service, **given)
     server = running_stack()["postgres"]["url"]
     passwords = read_or_make_secrets(state_folder()).passwords
-    database = next(d for d in service_databases() if d.service == service)
+    database = service_database(service)
     urls = {
         kind: url_as(server, database.database, role, passwords[role])
         for kind, role in zip(names, database.roles, strict=True)

@@ -23,7 +23,7 @@ class ReadModel(StrEnum):
     ALERTS = "alerts"
 
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
 
 
 def add_operations(app: typer.Typer) -> None:

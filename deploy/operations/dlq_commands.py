@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.errors import StackError, WrongUse
+from deploy.operations.commands import JsonOption
 
 if TYPE_CHECKING:
     from deploy.operations.dead_letters import Letter
@@ -26,9 +27,7 @@ All = Annotated[bool, typer.Option("--all", help="All that are open.")]
 
 
 @app.command("list")
-def list_letters(
-    *, topic: Topic = None, reason: Reason = None, as_json: Annotated[bool, typer.Option("--json")] = False
-) -> None:
+def list_letters(*, topic: Topic = None, reason: Reason = None, as_json: JsonOption = False) -> None:
     """List the letters about which nothing was decided, oldest first."""
     from deploy.operations.access import kafka_bootstrap
     from deploy.operations.dead_letters import open_letters
@@ -104,7 +103,7 @@ def _chosen(
 
 
 def _filtered(letters: "Sequence[Letter]", topic: str | None, reason: str | None) -> "list[Letter]":
-    return [x for x in letters if topic in {None, x.topic} and (reason is None or reason in x.reason)]
+    return [each for each in letters if topic in {None, each.topic} and (reason is None or reason in each.reason)]
 
 
 def _text(raw: bytes | None) -> str | None:

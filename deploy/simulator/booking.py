@@ -75,7 +75,7 @@ async def _play_chunk(stage: Stage, day: Day, chunk: list[Trip], scripts: list[S
 
 async def _collect_cash(stage: Stage, day: Day, cash: list[Trip]) -> None:
     items = [cash_item(trip, stage.plan.currency) for trip in cash]
-    results = await stage.cashier.batch("/api/v1/payments/batch", {"items": items}, count=len(items))
+    results = await stage.booking.batch("/api/v1/payments/batch", {"items": items}, count=len(items))
     day.cash += len(results)
 
 

@@ -37,7 +37,7 @@ class Played:
 def check_run(played: Played, expected: Expected, books: Books) -> list[Check]:
     """Every check of a run, in the order of the report."""
     return [
-        *(_held(f"arrived: {what}", not lack, lack or "all of it") for what, lack in played.missing.items()),
+        *(Check(f"arrived: {what}", not lack, lack or "all of it") for what, lack in played.missing.items()),
         *_check_trips(played, expected, books),
         *_check_payments(played, expected, books),
         *_check_revenue(expected, books),
@@ -54,7 +54,7 @@ def _check_trips(played: Played, expected: Expected, books: Books) -> Iterable[C
     yield _equal("every row is a request or was rejected", played.registered + rejected, played.read)
     yield _equal("requests registered", played.registered, expected.requests)
     unpaid = sorted(name for name, status in books.samples.items() if status != "completed")
-    yield _held(
+    yield Check(
         "requests looked at are completed (nothing due, or paid before they were registered)",
         not unpaid,
         f"{len(books.samples)} looked at" + (f"; not completed: {', '.join(unpaid)}" if unpaid else ""),
@@ -73,7 +73,7 @@ def _check_payments(played: Played, expected: Expected, books: Books) -> Iterabl
     duplicates = sent.answers["duplicate"]
     span = f"{sent.repeats}" if not sent.resent else f"{sent.repeats} to {sent.repeats + sent.resent}"
     exact = sent.repeats <= duplicates + sent.answers["stored"] and duplicates <= sent.repeats + sent.resent
-    yield _held("repeated and late callbacks had no effect", exact, f"{duplicates} refused as duplicates, {span} sent")
+    yield Check("repeated and late callbacks had no effect", exact, f"{duplicates} refused as duplicates, {span} sent")
     yield _equal("forged callbacks refused with 401", sent.forged_refused, sent.forged)
 
 
@@ -89,7 +89,7 @@ def _check_revenue(expected: Expected, books: Books) -> Iterable[Check]:
     sums |= {f"{name} (its total)": line for name, line in revenue.totals.items()}
     odd = [f"{name}: {_show(line)}" for name, line in sums.items() if line != revenue.total]
     detail = "; ".join(odd) or f"{len(revenue.by) + 1} groupings, {_show(revenue.total)} each"
-    yield _held("every grouping of the revenue has the same sum", not odd and len(revenue.by) == len(GROUPINGS), detail)
+    yield Check("every grouping of the revenue has the same sum", not odd and len(revenue.by) == len(GROUPINGS), detail)
 
 
 def _check_earnings(expected: Expected, books: Books) -> Iterable[Check]:
@@ -111,7 +111,7 @@ def _check_payouts(played: Played, expected: Expected, books: Books) -> Iterable
     twice = sum(count > 1 for count in books.payouts_of.values())
     yield _equal("payees with more than one payout", twice, 0)
     if played.paid.second_refused is not None:
-        yield _held(
+        yield Check(
             "a driver with nothing left is refused", played.paid.second_refused, "asked twice; the second is a 409"
         )
     left = sum(books.after.available.values()) + books.after.locked
@@ -140,7 +140,7 @@ def _check_alerts(expected: Expected, books: Books) -> Iterable[Check]:
     yield _equal("alerts: high values", alerts.kinds.get("high_value", 0), expected.high_value)
     yield _equal("alerts of no other kind", alerts.count, expected.failed + expected.high_value)
     mailed = alerts.mailed == alerts.count and alerts.mails >= alerts.count
-    yield _held(
+    yield Check(
         "every alert was mailed", mailed, f"{alerts.count} alerts, {alerts.mailed} marked sent, {alerts.mails} mails"
     )
 
@@ -150,10 +150,6 @@ def _check_history(books: Books) -> Iterable[Check]:
     listed |= {f"payout {status}": line for status, line in books.payouts.lines.items()}
     yield _same("the history has every payment and payout", books.history.lines, listed)
     yield _equal("entries of the history listed twice", books.history.repeated_ids, 0)
-
-
-def _held(name: str, ok: bool, detail: str) -> Check:
-    return Check(name, ok, detail)
 
 
 def _equal(name: str, read: int | Line, sent: int | Line) -> Check:

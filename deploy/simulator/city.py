@@ -39,67 +39,15 @@ ROUTES = (
 )
 
 FIRST_NAMES = (
-    *(
-        "Achieng",
-        "Akinyi",
-        "Amina",
-        "Anyango",
-        "Atieno",
-        "Barasa",
-        "Chebet",
-        "Cherono",
-        "Fatuma",
-        "Gathoni",
-        "Halima",
-        "Jepkosgei",
-    ),
-    *(
-        "Juma",
-        "Kamau",
-        "Kariuki",
-        "Kiprop",
-        "Kipchoge",
-        "Makena",
-        "Mumbi",
-        "Mutua",
-        "Mwende",
-        "Naliaka",
-        "Njeri",
-        "Ochieng",
-    ),
-    *("Odhiambo", "Otieno", "Rotich", "Salim", "Wafula", "Wambui", "Wanjiru", "Zawadi"),
-)
+    "Achieng", "Akinyi", "Amina", "Anyango", "Atieno", "Barasa", "Chebet", "Cherono", "Fatuma", "Gathoni", "Halima",
+    "Jepkosgei", "Juma", "Kamau", "Kariuki", "Kiprop", "Kipchoge", "Makena", "Mumbi", "Mutua", "Mwende", "Naliaka",
+    "Njeri", "Ochieng", "Odhiambo", "Otieno", "Rotich", "Salim", "Wafula", "Wambui", "Wanjiru", "Zawadi",
+)  # fmt: skip
 LAST_NAMES = (
-    *(
-        "Abdi",
-        "Chege",
-        "Githinji",
-        "Hassan",
-        "Kamande",
-        "Karanja",
-        "Kimani",
-        "Kiplagat",
-        "Koech",
-        "Maina",
-        "Mbugua",
-        "Muriithi",
-    ),
-    *(
-        "Musyoka",
-        "Mutiso",
-        "Mwangi",
-        "Ndungu",
-        "Njoroge",
-        "Nyambura",
-        "Nzomo",
-        "Oduor",
-        "Okoth",
-        "Omondi",
-        "Onyango",
-        "Owino",
-    ),
-    *("Simiyu", "Wanyama", "Wekesa", "Were"),
-)
+    "Abdi", "Chege", "Githinji", "Hassan", "Kamande", "Karanja", "Kimani", "Kiplagat", "Koech", "Maina", "Mbugua",
+    "Muriithi", "Musyoka", "Mutiso", "Mwangi", "Ndungu", "Njoroge", "Nyambura", "Nzomo", "Oduor", "Okoth", "Omondi",
+    "Onyango", "Owino", "Simiyu", "Wanyama", "Wekesa", "Were",
+)  # fmt: skip
 CASH_ONLY_EVERY = 16  # vehicles
 PLATE_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 

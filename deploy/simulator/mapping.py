@@ -91,11 +91,7 @@ def _methods(table: Map[str, Any]) -> dict[str, str]:
 def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
-    except (
-        ValueError,
-        OSError,
-        KeyError,
-    ) as error:  # ZoneInfoNotFoundError is a KeyError; a folder's name is an OSError
+    except (ValueError, OSError, KeyError) as error:  # not found: a KeyError; the name of a folder: an OSError
         raise MappingError(f'time_zone = "{name}" is not a known IANA time zone') from error
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from deploy.errors import WrongUse
+from deploy.errors import WrongUse, leaves
 from deploy.simulator.booking import play_day
 from deploy.simulator.checks import Played, check_run
 from deploy.simulator.client import DemoFailed, open_session
@@ -46,7 +46,7 @@ async def run_demo(stack: dict[str, Any], mint: Mint, options: DemoOptions) -> i
     try:
         return await _run(console, stack, mint, options)
     except* (DemoFailed, MappingError, TripsFileError) as group:
-        failures = [str(error) for error in _leaves(group)]
+        failures = [str(error) for error in leaves(group)]
     for failure in dict.fromkeys(failures):
         console.print(f"The demo failed: {failure}", style="bold red", markup=False)
     return 1
@@ -54,9 +54,8 @@ async def run_demo(stack: dict[str, Any], mint: Mint, options: DemoOptions) -> i
 
 async def _run(console: Console, stack: dict[str, Any], mint: Mint, options: DemoOptions) -> int:
     trips, what = open_trips(options)
-    decimals = exponent(trips.currency)
     tenant_id = f"demo-{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(3)}"
-    plan = Plan(tenant_id, trips.currency, trips.time_zone, high_value_from(trips.currency, decimals))
+    plan = Plan(tenant_id, trips.currency, trips.time_zone, high_value_from(trips.currency, exponent(trips.currency)))
     title = f"{tenant_id}: {what}"
     console.print(title, markup=False)
     expected = Expected(plan.high_value_from)
@@ -80,7 +79,7 @@ async def _run(console: Console, stack: dict[str, Any], mint: Mint, options: Dem
     played = Played(trips.read, dict(trips.rejected), day.registered, day.cash, sent, paid, waited.missing)
     checks = check_run(played, expected, books)
     report = build_report(played, expected, books, checks, seconds)
-    print_report(console, report, title=title, currency=plan.currency, decimals=decimals)
+    print_report(console, report, title=title, currency=plan.currency)
     if options.report is not None:
         write_report(options.report, report)
         console.print(f"Report: {options.report}", markup=False)
@@ -112,10 +111,3 @@ def open_trips(options: DemoOptions) -> tuple[Trips, str]:
     if options.mapping is None:
         raise DemoFailed(f"{options.trips} needs a mapping (MAP=mapping.toml); see deploy/mappings/template.toml")
     return TripsFile(options.trips, read_mapping(options.mapping)), f"the trips of {options.trips.name}"
-
-
-def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
-    leaves: list[BaseException] = []
-    for error in group.exceptions:
-        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return leaves

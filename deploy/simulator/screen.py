@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.simulator.checks import Check
+from shared.money import format_number
 
 TOP = 10  # groups shown of each grouping
 LINE_EVERY_PERCENT = 10  # without a terminal
@@ -51,14 +52,7 @@ class DayProgress:
         self._percent = percent
 
 
-def money(minor: int, decimals: int) -> str:
-    """Minor units as people write them: 82940550 with 2 decimals is "829,405.50"."""
-    whole, part = divmod(abs(minor), 10**decimals)
-    sign = "-" if minor < 0 else ""
-    return f"{sign}{whole:,}.{part:0{decimals}d}" if decimals else f"{sign}{whole:,}"
-
-
-def print_report(console: Console, report: dict[str, Any], *, title: str, currency: str, decimals: int) -> None:
+def print_report(console: Console, report: dict[str, Any], *, title: str, currency: str) -> None:
     """Print the report of report.build_report as tables, the checks last."""
     console.print()
     console.print(
@@ -78,17 +72,22 @@ def print_report(console: Console, report: dict[str, Any], *, title: str, curren
     counts += [("mails to the finance officer", alerts["mails"])]
     _print_pairs(console, "The day", [(name, f"{count:,}") for name, count in counts])
     for grouping in ("day", "method", "fleet"):
-        _print_lines(console, grouping, report["revenue"], currency=currency, decimals=decimals)
+        _print_lines(console, grouping, report["revenue"], currency=currency)
     profits, payouts = report["profits"], report["payouts"]
     books = [
-        (name.replace("_", " "), money(value, decimals)) for name, value in profits.items() if name != "count_payments"
+        (name.replace("_", " "), format_number(value, currency))
+        for name, value in profits.items()
+        if name != "count_payments"
     ]
     _print_pairs(console, f"The books ({currency})", books)
     people = [
         ("payees paid", f"{payouts['payees_paid']:,}"),
-        ("payouts disbursed", money(payouts["disbursed"], decimals)),
+        ("payouts disbursed", format_number(payouts["disbursed"], currency)),
     ]
-    people += [("payees owing", f"{payouts['payees_owing']:,}"), ("owed by them", money(payouts["owed"], decimals))]
+    people += [
+        ("payees owing", f"{payouts['payees_owing']:,}"),
+        ("owed by them", format_number(payouts["owed"], currency)),
+    ]
     _print_pairs(console, f"Pay day ({currency})", people)
     print_checks(console, [Check(**check) for check in report["checks"]])
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in report["seconds"].items())
@@ -120,18 +119,18 @@ def _print_pairs(console: Console, title: str, pairs: list[tuple[str, str]]) -> 
     console.print()
 
 
-def _print_lines(console: Console, grouping: str, revenue: dict[str, Any], *, currency: str, decimals: int) -> None:
+def _print_lines(console: Console, grouping: str, revenue: dict[str, Any], *, currency: str) -> None:
     table = Table(title=f"Revenue by {grouping}", title_justify="left", box=None, padding=(0, 2), show_footer=True)
     table.add_column(grouping, "all", min_width=34, max_width=34, no_wrap=True)
     table.add_column("payments", f"{revenue['count']:,}", justify="right")
-    table.add_column(currency, money(revenue["total"], decimals), justify="right", min_width=16)
+    table.add_column(currency, format_number(revenue["total"], currency), justify="right", min_width=16)
     lines = revenue[f"by_{grouping}"]
     if grouping == "day":
         ordered = list(lines.items())
     else:
         ordered = sorted(lines.items(), key=lambda item: (-item[1]["amount"], item[0]))
     for key, line in ordered[:TOP]:
-        table.add_row(Text(key), f"{line['count']:,}", money(line["amount"], decimals))
+        table.add_row(Text(key), f"{line['count']:,}", format_number(line["amount"], currency))
     if len(ordered) > TOP:
         table.add_row(Text(f"… and {len(ordered) - TOP:,} more", style="dim"), "", "")
     console.print(table)

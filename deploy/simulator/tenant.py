@@ -51,7 +51,6 @@ class Stage:
 
     plan: Plan
     booking: Api
-    cashier: Api
     payments: Api
     payouts: Api
     reporting: Api
@@ -109,7 +108,6 @@ async def open_tenant(
     return Stage(
         plan=plan,
         booking=system,
-        cashier=system,
         payments=ledger,
         payouts=finance,
         reporting=books,
