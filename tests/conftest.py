@@ -15,11 +15,12 @@ import httpx
 import pytest
 from cryptography.fernet import Fernet
 
-from deploy.databases import SERVICES, provision, role_names, service_databases, url_as
+from deploy.databases import SERVICES, provision, role_names, url_as
 from deploy.kafka import running_kafka
 from deploy.postgres import running_postgres
 from deploy.tokens import TokenIssuer
 from shared.auth import DEVELOPMENT_ISSUER
+from shared.db import Database
 from shared.log import configure
 from shared.migrations import upgrade
 from shared.process import Service, keep_running, stop
@@ -108,8 +109,7 @@ async def database(templates: Templates) -> AsyncIterator[Callable[[str], Awaita
     async def create(service: str) -> ServiceUrls:
         templates.migrate(service)
         name = f"{service}_{secrets.token_hex(6)}"
-        owner = next(d.owner for d in service_databases() if d.service == service)
-        await admin.execute(f"CREATE DATABASE {name} OWNER {owner} TEMPLATE template_{service}")
+        await admin.execute(f"CREATE DATABASE {name} OWNER {service}_owner TEMPLATE template_{service}")
         made.append(name)
         return templates.urls(service, name)
 
@@ -178,6 +178,17 @@ async def _running(
     async with httpx.AsyncClient(transport=transport, base_url="http://takings") as http:
         yield Running(service, urls, http, issuer)
     await stop(service, background)
+
+
+TENANTS = {"acme": ("Africa/Nairobi", "KES"), "other": ("America/Chicago", "USD")}
+ADD_TENANT = "INSERT INTO tenants VALUES ($1, $1, $2, $3, 1, now())"
+
+
+async def add_tenants(db: Database) -> None:
+    """Two tenants in different zones and currencies, in a service's copy of them."""
+    for tenant_id, (zone, currency) in TENANTS.items():
+        async with db.transaction(tenant_id) as conn:
+            await conn.execute(ADD_TENANT, tenant_id, zone, currency)
 
 
 async def until(condition: Callable[[], Awaitable[Any]], *, within_s: float = 15.0) -> Any:

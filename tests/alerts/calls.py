@@ -19,13 +19,6 @@ from shared.events.payouts import PayoutFailed
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 ACTOR = Actor("finance-1", "request-1")
 BOSS = "boss@acme.example"
-ADD_TENANT = "INSERT INTO tenants VALUES ($1, $1, $2, $3, 1, now())"
-
-
-async def add_tenants(db: Database) -> None:
-    for tenant_id, zone, currency in (("acme", "Africa/Nairobi", "KES"), ("other", "America/Chicago", "USD")):
-        async with db.transaction(tenant_id) as conn:
-            await conn.execute(ADD_TENANT, tenant_id, zone, currency)
 
 
 def terms(kind: str = "payment_failed", *, recipients=(BOSS,), cooldown=300, enabled=True, **thresholds) -> RuleTerms:

@@ -11,7 +11,8 @@ from aiosmtpd.smtp import SMTP
 
 from services.alerts.smtp import Smtp
 from shared.db import Database
-from tests.alerts.calls import Alerts, add_tenants
+from tests.alerts.calls import Alerts
+from tests.conftest import add_tenants
 
 
 @dataclass

@@ -1,26 +1,11 @@
 """From Kafka to a mail: the worker on a real broker and a real mail server."""
 
-from datetime import UTC, datetime
-
-from shared.events import Event, encode
 from shared.events.tenants import TenantConfigured
 from shared.ids import new_id
-from shared.publisher import Message, Publisher
+from shared.publisher import Publisher
 from tests.alerts.calls import completed, failed
 from tests.conftest import until
-
-
-def message(event: Event, key: str, tenant: str) -> Message:
-    text = encode(
-        event,
-        event_id=new_id(),
-        service="test",
-        subject=key,
-        time=datetime.now(UTC),
-        tenant_id=tenant,
-        traceparent=None,
-    )
-    return Message(event.TOPIC, key.encode(), text.encode())
+from tests.shared.topics import message
 
 
 async def test_an_event_becomes_a_mail(run, kafka, mail_server):

@@ -4,11 +4,12 @@ import asyncio
 from typing import Any
 
 import asyncpg
+import msgspec
 
 from tests.conftest import until
 from tests.faults.servers import Servers
 from tests.faults.trips import Books, Payout, Trip, expected_books
-from tests.shared.topics import committed, end_offsets
+from tests.shared.topics import committed, end_offsets, read_all
 
 PAYMENTS = (
     "SELECT payment_id, transaction_id, request_id, status, amount, applied, fee FROM payments WHERE tenant_id = $1"
@@ -115,8 +116,6 @@ def _differences(name: str, expected: dict[Any, Any], actual: dict[Any, Any]) ->
 
 async def events_in_order(servers: Servers, tenant: str) -> None:
     """Fail when the events of a key stand in the topic in another order than in the outbox, repeats aside."""
-    from tests.shared.topics import read_all
-
     for topic in ("payments", "payouts"):
         query = "SELECT key, event_id::text FROM outbox WHERE topic = $1 AND tenant_id = $2 ORDER BY id"
         written: dict[str, list[str]] = {}
@@ -128,8 +127,6 @@ async def events_in_order(servers: Servers, tenant: str) -> None:
 
 
 def _first_seen(records: list[Any], tenant: str) -> dict[str, list[str]]:
-    import msgspec
-
     found: dict[str, list[str]] = {}
     for record in records:
         event = msgspec.json.decode(record.value)

@@ -7,7 +7,7 @@ from typing import Any
 from services.alerts.raise_alerts import raise_alerts
 from services.reporting.project_events import project_events
 from shared.events.payments import Share
-from tests.conftest import Running
+from tests.conftest import ADD_TENANT, Running
 from tests.payments.conftest import Payments, new_payments
 from tests.payouts.conftest import Payouts, new_payouts, paid
 from tests.reporting.events import earning, payment, payout
@@ -16,7 +16,6 @@ MARK = "marked-as-the-victims"  # in every text that is shown and not asked for
 AMOUNT = 73_519  # and in every sum
 VICTIM, INTRUDER = "t1", "t2"
 KEY = "the-victims-key"
-ADD_TENANT = "INSERT INTO tenants VALUES ($1, $1, 'Africa/Nairobi', 'KES', 1, now())"
 Found = dict[str, str]  # what the intruder has found out: the ids of everything, by the parameters that take them
 
 
@@ -59,7 +58,7 @@ async def in_payouts(run: Any) -> tuple[Running, Found]:
     payouts: Payouts = await new_payouts(run)
     running = payouts.running
     async with running.service.db.transaction(INTRUDER) as conn:
-        await conn.execute(ADD_TENANT, INTRUDER)
+        await conn.execute(ADD_TENANT, INTRUDER, "Africa/Nairobi", "KES")
     plan = {"commission_bp": 1234, "valid_from": "2026-01-01", "fleet_id": MARK}
     assert (await payouts.http.post("/api/v1/commission-plans", json=plan, headers=payouts.finance)).status_code == 201
     await payouts.accrue(*(paid(AMOUNT, payees=(Share(f"d{n}", 10_000),)) for n in (1, 2, 3)))
@@ -82,7 +81,7 @@ async def in_reporting(run: Any) -> tuple[Running, Found]:
     db = running.service.db
     for tenant in (VICTIM, INTRUDER):
         async with db.transaction(tenant) as conn:
-            await conn.execute(ADD_TENANT, tenant)
+            await conn.execute(ADD_TENANT, tenant, "Africa/Nairobi", "KES")
     events = [payment(f"p{n}", tenant=VICTIM, amount=AMOUNT, fleet_id=MARK, client_id=MARK) for n in (1, 2)]
     events += [earning(tenant=VICTIM, gross=AMOUNT, amount=AMOUNT, commission=0)]
     events += [payout("o1", tenant=VICTIM, amount=AMOUNT, reference=MARK), payout("o2", "failed", tenant=VICTIM)]
@@ -97,7 +96,7 @@ async def in_alerts(run: Any) -> tuple[Running, Found]:
     db = running.service.db
     for tenant in (VICTIM, INTRUDER):
         async with db.transaction(tenant) as conn:
-            await conn.execute(ADD_TENANT, tenant)
+            await conn.execute(ADD_TENANT, tenant, "Africa/Nairobi", "KES")
     rule = {"kind": "high_value", "thresholds": {"KES": AMOUNT}, "recipients": [f"{MARK}@example.com"]}
     answers = [
         await running.http.post("/api/v1/payments/alerts", json=rule, headers=running.as_("admin")) for _ in range(2)

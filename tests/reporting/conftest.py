@@ -3,10 +3,8 @@
 import pytest
 
 from shared.db import Database
+from tests.conftest import add_tenants
 from tests.reporting.calls import Caller
-
-TENANTS = [("acme", "Africa/Nairobi", "KES"), ("other", "America/Chicago", "USD")]
-ADD_TENANT = "INSERT INTO tenants VALUES ($1, $1, $2, $3, 1, now())"
 
 
 @pytest.fixture
@@ -40,9 +38,3 @@ async def running(run):
 @pytest.fixture
 def call(running):
     return Caller(running)
-
-
-async def add_tenants(db: Database) -> None:
-    for tenant_id, zone, currency in TENANTS:
-        async with db.transaction(tenant_id) as conn:
-            await conn.execute(ADD_TENANT, tenant_id, zone, currency)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.reporting.facts import merge_payment, merge_payout
+from tests.conftest import TENANTS
 from tests.reporting.calls import contents, project
-from tests.reporting.conftest import TENANTS
 from tests.reporting.events import NOON, earning, payment, payout, unmatched
 
 
@@ -20,7 +20,7 @@ def a_story(seed):
     draw = random.Random(seed)
     events = []
     for number in range(30):
-        tenant, _, currency = draw.choice(TENANTS)
+        tenant, (_, currency) = draw.choice(list(TENANTS.items()))
         same = {
             "tenant": tenant,
             "currency": draw.choice([currency, "USD"]),

@@ -1,26 +1,11 @@
 """From Kafka to the report: the worker on a real broker, with a tenant that arrives after its events."""
 
-from datetime import UTC, datetime
-
-from shared.events import Event, encode
 from shared.events.tenants import TenantConfigured
 from shared.ids import new_id
 from shared.publisher import Message, Publisher
 from tests.conftest import until
 from tests.reporting.events import earning, payment, payout
-
-
-def message(event: Event, key: str, tenant: str) -> Message:
-    text = encode(
-        event,
-        event_id=new_id(),
-        service="test",
-        subject=key,
-        time=datetime.now(UTC),
-        tenant_id=tenant,
-        traceparent=None,
-    )
-    return Message(event.TOPIC, key.encode(), text.encode())
+from tests.shared.topics import message
 
 
 async def test_events_become_a_report(run, kafka):

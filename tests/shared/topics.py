@@ -14,7 +14,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from deploy.ports import free_port
 from shared.events import Event, encode
+from shared.publisher import Message
 
 NOW = datetime(2026, 3, 1, 8, tzinfo=UTC)
 
@@ -53,6 +55,11 @@ def wire(event: Event, *, event_id: UUID | None = None, tenant: str = "t1", subj
         traceparent=trace.get("traceparent"),
     )
     return text.encode()
+
+
+def message(event: Event, subject: str, tenant: str) -> Message:
+    """`event` as a publisher sends it."""
+    return Message(event.TOPIC, subject.encode(), wire(event, tenant=tenant, subject=subject))
 
 
 @asynccontextmanager
@@ -129,8 +136,6 @@ class Door:
     """A loopback port that leads to the broker once it is opened; before that nothing listens there."""
 
     def __init__(self, target: str) -> None:
-        from deploy.ports import free_port
-
         self._host, _, self._port = target.partition(":")
         self._own = free_port()
         self._server: asyncio.Server | None = None
