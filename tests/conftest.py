@@ -102,14 +102,19 @@ async def templates(postgres_url: str) -> Templates:
 
 @pytest.fixture
 async def database(templates: Templates) -> AsyncIterator[Callable[[str], Awaitable[ServiceUrls]]]:
-    """`await database("payments")`: a fresh, migrated database of that service, dropped after the test."""
+    """`await database("payments")`: a fresh, migrated database of that service, dropped after the test.
+
+    Or a copy of the database `template`, to which nobody is connected.
+    """
     admin = await asyncpg.connect(templates.server_url)
     made = []
 
-    async def create(service: str) -> ServiceUrls:
+    async def create(service: str, *, template: str | None = None) -> ServiceUrls:
         templates.migrate(service)
         name = f"{service}_{secrets.token_hex(6)}"
-        await admin.execute(f"CREATE DATABASE {name} OWNER {service}_owner TEMPLATE template_{service}")
+        await admin.execute(
+            f"CREATE DATABASE {name} OWNER {service}_owner TEMPLATE {template or f'template_{service}'}"
+        )
         made.append(name)
         return templates.urls(service, name)
 
@@ -158,18 +163,22 @@ async def run(database: Any, issuer: TokenIssuer) -> AsyncIterator[Callable[...,
     """`await run("payments", role="api")`: the service on a fresh database, its background tasks running."""
     async with AsyncExitStack() as stack:
 
-        async def start(name: str, *, role: str = "api", kafka: str = "127.0.0.1:1", **overrides: str) -> Running:
+        async def start(
+            name: str, *, role: str = "api", kafka: str = "127.0.0.1:1", template: str | None = None, **overrides: str
+        ) -> Running:
+            urls = await database(name, template=template)
             return await stack.enter_async_context(
-                _running(name, await database(name), issuer, role=role, kafka=kafka, overrides=overrides)
+                running_service(name, urls, issuer, role=role, kafka=kafka, overrides=overrides)
             )
 
         yield start
 
 
 @asynccontextmanager
-async def _running(
+async def running_service(
     name: str, urls: ServiceUrls, issuer: TokenIssuer, *, role: str, kafka: str, overrides: dict[str, str]
 ) -> AsyncIterator[Running]:
+    """A service inside this process, on the database of `urls`, until the block ends."""
     module = import_module(f"services.{name}.__main__")
     settings = module.Settings(**{**environment(name, urls, issuer, kafka), **overrides})
     service = module.build(settings, role)

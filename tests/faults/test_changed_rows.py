@@ -17,7 +17,7 @@ from deploy.operations.check.raised import compare_alerts
 from deploy.operations.check.run_checks import CHECKS, snapshots_of_all
 from tests.faults.seeds import seeded
 from tests.faults.sizes import LONG, size
-from tests.operations.conftest import world  # noqa: F401 - a fixture
+from tests.operations.conftest import populated, world  # noqa: F401 - fixtures
 from tests.operations.world import SERVICES
 
 # ruff: noqa: S608 - the names in these statements come from the catalogue

@@ -10,7 +10,7 @@ from deploy.operations.check import run_checks as run_checks_module
 from deploy.operations.check.run_checks import lines_of, run_checks
 from tests.faults.seeds import seeded
 from tests.faults.sizes import size
-from tests.operations.conftest import world  # noqa: F401 - a fixture
+from tests.operations.conftest import populated, world  # noqa: F401 - fixtures
 from tests.operations.world import ZONES
 
 # ruff: noqa: F811 - the fixture's name again, as pytest wants it

@@ -13,7 +13,7 @@ from tests.conftest import until
 from tests.faults.seeds import seeded
 from tests.faults.sizes import size
 from tests.faults.test_check_under_traffic import deliver_for_ever, pay_for_ever
-from tests.operations.conftest import world  # noqa: F401 - a fixture
+from tests.operations.conftest import populated, world  # noqa: F401 - fixtures
 from tests.operations.test_rebuild_reporting import catalogue, contents, rebuild
 
 # ruff: noqa: F811 - the fixture's name again, as pytest wants it

@@ -2,6 +2,7 @@
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -138,6 +139,7 @@ def projected(monkeypatch):
 
     waits = Waits().watch(monkeypatch, nothing)
     monkeypatch.setattr(reporting, "project_events", counted)
+    monkeypatch.setattr(reporting, "ON_ITS_WAY", timedelta(days=1))  # all of the world's events, whenever it was made
     return sizes
 
 

@@ -152,6 +152,15 @@ class World:
         await send_mails(service.db, service.system_db, send, sender="alerts@takings.local", now=utc_now())
 
 
+@dataclass(frozen=True)
+class Populated:
+    """Databases in which a world has been made, by service; what a service needs to read them."""
+
+    databases: dict[str, str]
+    keys: dict[str, str]
+    accounts: dict[str, tuple[str, str]]
+
+
 async def populate(world: World) -> None:
     """Two tenants' worth of everything."""
     for tenant, (zone, currency) in ZONES.items():
