@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from shared import telemetry
 from shared.log import logger
@@ -20,6 +21,7 @@ SEND_LIMIT_S = 10.0
 ADJUST_LIMIT_S = 2.0
 PARTITIONS = 4
 RECORD_LIMIT_BYTES = 4 * 1024 * 1024
+BATCH_BYTES = 256 * 1024
 OF_THE_TOPIC = 1  # config_source in the protocol: set on the topic, not the broker's default
 DEAD_LETTER_SUFFIX = ".dlq"
 DEAD_LETTER_LIMIT_BYTES = RECORD_LIMIT_BYTES + 64 * 1024  # the record that it was, and its headers
@@ -65,10 +67,7 @@ class Publisher:
             async with self._lock, asyncio.timeout(SEND_LIMIT_S):
                 if self._producer is None:
                     self._producer = await self._started()
-                sent = [
-                    await self._producer.send(m.topic, m.value, key=m.key, headers=list(m.headers)) for m in messages
-                ]
-                await asyncio.gather(*sent)
+                await _send(self._producer, messages)
         except (KafkaError, OSError, TimeoutError) as error:
             log.warning("could not publish", error=repr(error), messages=len(messages))
             await self.close()
@@ -83,7 +82,7 @@ class Publisher:
             enable_idempotence=True,
             request_timeout_ms=5_000,
             max_request_size=DEAD_LETTER_LIMIT_BYTES,
-            partitioner=_partition,
+            max_batch_size=BATCH_BYTES,
         )
         try:
             await producer.start()
@@ -102,9 +101,32 @@ class Publisher:
                 log.warning("producer did not stop cleanly", error=repr(error))
 
 
-def _partition(key: bytes | None, partitions: list[int], _available: list[int]) -> int:
-    # The client's own partitioner hashes in Python, byte by byte.
-    return partitions[zlib.crc32(key or b"") % len(partitions)]
+async def _send(producer: AIOKafkaProducer, messages: Sequence[Message]) -> None:
+    """Send in the order given, and wait until all have arrived."""
+    # In batches of our own: the client makes a future of each record and finds its partition byte by byte in Python.
+    partitions = {topic: sorted(await producer.partitions_for(topic)) for topic in {m.topic for m in messages}}
+    filling: dict[tuple[str, int], BatchBuilder] = {}
+    under_way: list[asyncio.Future[object]] = []
+    try:
+        for message in messages:
+            ids = partitions[message.topic]
+            place = (message.topic, ids[zlib.crc32(message.key or b"") % len(ids)])
+            batch = filling.get(place)
+            if batch is None or not _put(batch, message):
+                if batch is not None:
+                    under_way.append(await producer.send_batch(batch, place[0], partition=place[1]))
+                batch = filling[place] = producer.create_batch()
+                _put(batch, message)  # the first always finds room
+        for (topic, partition), batch in filling.items():
+            under_way.append(await producer.send_batch(batch, topic, partition=partition))
+        await asyncio.gather(*under_way)
+    finally:
+        for arriving in under_way:
+            arriving.cancel()  # of one that has failed, nobody need hear why the others did
+
+
+def _put(batch: BatchBuilder, message: Message) -> bool:
+    return batch.append(timestamp=None, key=message.key, value=message.value, headers=list(message.headers)) is not None
 
 
 async def ensure_topics(bootstrap: str, topics: Sequence[str]) -> None:

@@ -182,7 +182,8 @@ CREATE TABLE public.requests (
     CONSTRAINT requests_check CHECK (((status = 'awaited'::text) OR ((kind IS NOT NULL) AND (amount IS NOT NULL) AND (currency IS NOT NULL) AND (occurred_at IS NOT NULL) AND (client_id IS NOT NULL) AND (fleet_id IS NOT NULL) AND (payees IS NOT NULL) AND (content_hash IS NOT NULL)))),
     CONSTRAINT requests_paid_check CHECK ((paid >= 0)),
     CONSTRAINT requests_status_check CHECK ((status = ANY (ARRAY['awaited'::text, 'pending_payment'::text, 'partially_paid'::text, 'completed'::text, 'canceled'::text])))
-);
+)
+WITH (fillfactor='70');
 
 ALTER TABLE ONLY public.requests FORCE ROW LEVEL SECURITY;
 
