@@ -37,7 +37,7 @@ def build(settings: Settings, role: Role) -> Service:
 
     gather = Gather("receipts", record)
     # Its own, so that no callback waits behind thousands of payments. While PostgreSQL writes some, the next are worked out.
-    bulk = Gather("bulk", record, in_flight=2)
+    bulk = Gather("bulk", record, in_flight=2, queue_limit=20_000)
     vault = Vault(settings.secrets_keys.get_secret_value())
     if role in {"all", "api"}:
         service.api.include_router(tenant_routes.router(service.db))

@@ -8,10 +8,10 @@ from deploy.operations.check.run_checks import lines_of, run_checks
 from tests.conftest import connected
 from tests.faults.sizes import size
 from tests.operations import test_rebuild_alerts, test_rebuild_reporting
-from tests.operations.conftest import world  # noqa: F401 - a fixture
+from tests.operations.conftest import populated, world  # noqa: F401 - fixtures
 from tests.operations.many_tenants import multiply
 
-# ruff: noqa: F811 - the fixture's name again, as pytest wants it
+# ruff: noqa: F811 - the fixtures' names again, as pytest wants it
 
 
 @pytest.mark.timeout(900)
