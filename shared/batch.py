@@ -67,6 +67,8 @@ class Gather(Generic[Item, Result]):
 
         Raises Overloaded at once when the queue is full, TimeoutError, else what their flush raised.
         """
+        if not items:
+            return []
         if self._items_waiting >= self._queue_limit:
             raise Overloaded(f"{self._items_waiting} items are waiting already.")
         call: _Call[Item, Result] = _Call(items)
@@ -112,7 +114,10 @@ class Gather(Generic[Item, Result]):
 
     async def _settle(self, calls: list[_Call[Item, Result]]) -> None:
         try:
-            results = iter(await self._flush([item for call in calls for item in call.items]))
+            items = [item for call in calls for item in call.items]
+            results = await self._flush(items)
+            if len(results) != len(items):
+                raise RuntimeError(f"{self._name} has {len(results)} results for {len(items)} items")
         except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
             if len(calls) == 1 or is_transient(error):
                 _fail(calls, error)
@@ -120,8 +125,9 @@ class Gather(Generic[Item, Result]):
             for call in calls:
                 await self._settle([call])
             return
+        each = iter(results)
         for call in calls:
-            own = list(islice(results, len(call.items)))
+            own = list(islice(each, len(call.items)))
             if not call.future.done():
                 call.future.set_result(own)
 

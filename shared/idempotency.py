@@ -10,6 +10,7 @@ from fastapi import Header, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from shared import tenants
 from shared.auth import Principal
 from shared.db import Connection, Database
 from shared.errors import DomainError, Invalid
@@ -49,11 +50,16 @@ async def once(
     """Run `effect` in a transaction and answer with its status and body; once per caller and key, however often asked.
 
     Of two at once, the second waits for the first one's commit and gets its answer. A refusal by the domain is an answer
-    too; an unexpected error or a lost database is not, and leaves the key unused. Raises KeyReused, Invalid.
+    too; an unexpected error or a lost database is not, and leaves the key unused. Raises KeyReused, Invalid, Forbidden for a
+    tenant that is not known.
     """
     if key is None:
-        status, body = await db.run(effect, caller.tenant)
-        return Response(body.model_dump_json(), status, media_type="application/json")
+
+        async def just_once(conn: Connection) -> Response:
+            await tenants.find(conn, caller.tenant)
+            return _response(*await effect(conn))
+
+        return await db.run(just_once, caller.tenant)
     if not KEY.fullmatch(key):
         raise Invalid("An Idempotency-Key is 1 to 200 visible ASCII characters.", field="Idempotency-Key")
     # Two callers who choose the same key must never get each other's answers: much depends on who asks.
@@ -61,6 +67,7 @@ async def once(
     asked = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + await request.body()).digest()
 
     async def first_or_again(conn: Connection) -> Response:
+        await tenants.find(conn, caller.tenant)  # here: that it is not known yet must not be kept as an answer
         if await conn.fetchval(CLAIM, *place, asked, now) is None:
             return await _first_answer(conn, place, asked)
         answer = await _run(conn, effect, request)
@@ -79,6 +86,10 @@ async def _run(conn: Connection, effect: Effect, request: Request) -> Response:
             raise
         problem = {**error.problem(), "request_id": request.scope.get("takings.request_id", "")}
         return JSONResponse(problem, error.status, media_type=PROBLEM)
+    return _response(status, body)
+
+
+def _response(status: int, body: BaseModel) -> Response:
     return Response(body.model_dump_json(), status, media_type="application/json")
 
 

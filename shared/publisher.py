@@ -114,15 +114,24 @@ async def _send(producer: AIOKafkaProducer, messages: Sequence[Message]) -> None
             batch = filling.get(place)
             if batch is None or not _put(batch, message):
                 if batch is not None:
-                    under_way.append(await producer.send_batch(batch, place[0], partition=place[1]))
+                    under_way.append(await _submit(producer, place, batch))
                 batch = filling[place] = producer.create_batch()
                 _put(batch, message)  # the first always finds room
-        for (topic, partition), batch in filling.items():
-            under_way.append(await producer.send_batch(batch, topic, partition=partition))
+        for place, batch in filling.items():
+            under_way.append(await _submit(producer, place, batch))
         await asyncio.gather(*under_way)
     finally:
-        for arriving in under_way:
-            arriving.cancel()  # of one that has failed, nobody need hear why the others did
+        for arriving in under_way:  # of one that has failed, nobody need hear why the others did
+            if not arriving.cancel() and not arriving.cancelled():
+                arriving.exception()
+
+
+async def _submit(producer: AIOKafkaProducer, place: tuple[str, int], batch: BatchBuilder) -> asyncio.Future[object]:
+    topic, partition = place
+    try:
+        return await producer.send_batch(batch, topic, partition=partition)  # type: ignore[no-any-return]
+    except (AssertionError, TypeError) as error:  # what the client says of a partition that is gone meanwhile
+        raise UnknownTopicOrPartitionError(f"{topic} has no partition {partition} any more") from error
 
 
 def _put(batch: BatchBuilder, message: Message) -> bool:

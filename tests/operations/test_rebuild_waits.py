@@ -138,7 +138,7 @@ async def test_autovacuum_at_the_new_tables_holds_up_no_writer(world, monkeypatc
 
 
 async def test_one_that_hangs_is_ended_and_writers_go_on(world, monkeypatch):
-    settings = {**shadow.OWNER_SETTINGS, "idle_in_transaction_session_timeout": "500ms"}
+    settings = {**shadow.OWNER_SETTINGS, "idle_in_transaction_session_timeout": "3s"}
     monkeypatch.setattr(shadow, "OWNER_SETTINGS", settings)
     right, written = await test_rebuild_reporting.contents(world), []
 

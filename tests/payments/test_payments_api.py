@@ -150,7 +150,11 @@ async def test_batches_at_once_share_transactions_and_nothing_else(payments: Pay
     assert {payment_id for _, payment_id, _ in made} == set().union(*(seen for _, seen in answers))
     async with connected(payments.running.urls.app, "t1,t2") as conn:
         rows = await conn.fetch("SELECT tenant_id, subject, request_id FROM audit WHERE action = 'record-payment'")
+        transactions = await conn.fetchval(
+            "SELECT count(DISTINCT xmin::text) FROM audit WHERE action = 'record-payment'"
+        )
     assert sorted(tuple(row) for row in rows) == made
+    assert transactions < len({call for _, _, call in made})
 
 
 async def test_who_may_record(payments: Payments):
@@ -160,7 +164,19 @@ async def test_who_may_record(payments: Payments):
         assert (await post(payments, {"items": []}, role=role, path=f"{ROUTE}/batch")).status_code == 403
     await create_tenant(payments.running, "t2")
     assert (await post(payments, cash(request["id"]), tenant="t2")).status_code == 404
-    assert (await post(payments, cash(request["id"]), tenant="unheard-of")).status_code == 404
+    assert (await post(payments, cash(request["id"]), tenant="unheard-of")).status_code == 403
+
+
+async def test_that_a_tenant_is_not_known_yet_is_no_answer_to_keep(payments: Payments):
+    """Whose configuration comes a moment later may send the same call again, with the same key."""
+    body, later = cash("early"), payments.running.as_("finance", tenant="t2") | {"Idempotency-Key": "early-1"}
+    for path, sent in (("", body), ("/batch", {"items": [body]})):
+        assert (await payments.http.post(ROUTE + path, json=sent, headers=later)).status_code == 403
+    await create_tenant(payments.running, "t2")
+    as_system = payments.running.as_("system", tenant="t2")
+    made = await payments.http.post("/api/v1/requests", json=new_request(id="early"), headers=as_system)
+    assert made.status_code == 201
+    assert (await payments.http.post(ROUTE, json=body, headers=later)).status_code == 201
 
 
 async def test_who_sees_what(payments: Payments):

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from shared import outbox
+from shared import outbox, publisher
 from shared.db import Database
 from shared.outbox import NoTransaction, Outgoing, Relay
 from shared.publisher import Publisher
@@ -93,7 +93,8 @@ async def test_outside_a_transaction_it_is_refused(box):
     assert await box.count(WAITING) == 0
 
 
-async def test_the_relay_publishes_in_order_per_key_and_keeps_the_rows(box):
+async def test_the_relay_publishes_in_order_per_key_and_keeps_the_rows(box, monkeypatch):
+    monkeypatch.setattr(publisher, "BATCH_BYTES", 4_096)  # many batches of the broker for one of the relay
     keys = [f"k{number}" for number in range(7)]
     async with box.relay():
         for start in range(0, 2_100, 700):  # more than one batch of the relay

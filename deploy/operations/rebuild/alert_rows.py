@@ -10,6 +10,7 @@ LIVE_ALERTS = """
 SELECT rule_id, subject, alert_id FROM unnest($2::uuid[], $3::text[]) AS fired (rule_id, subject)
 JOIN (SELECT rule_id, subject, alert_id FROM public.alerts WHERE tenant_id = $1) AS live USING (rule_id, subject)
 """
+TOLD = "SELECT alert_id, recipient FROM public.audited_deliveries WHERE tenant_id = $1 AND alert_id = ANY ($2)"
 CLAIM = """
 INSERT INTO inbox (tenant_id, event_id, claimed_at)
 SELECT $1, event_id, claimed_at FROM unnest($2::uuid[], $3::timestamptz[]) AS seen (event_id, claimed_at)

@@ -120,14 +120,22 @@ class AlertsBuilding(Building):
         rules, subjects = [alert.rule_id for alert, _ in fired], [alert.subject for alert, _ in fired]
         rows = await self.beside.auditor.fetch(sql.LIVE_ALERTS, tenant_id, rules, subjects) if fired else []
         live = {(row["rule_id"], row["subject"]): row["alert_id"] for row in rows}
-        raised = []
+        raised, lost = [], []
         for alert, is_sure in fired:
             known = live.get((alert.rule_id, alert.subject))
             if known is not None:
                 raised.append(replace(alert, alert_id=known))
             elif is_sure:  # else its rule was changed just then, and the live tables are right
                 raised.append(alert)
-                self._untold += [(tenant_id, alert.alert_id, recipient) for recipient in _recipients(history, alert)]
+                lost.append(alert)
+        rows = await self.beside.auditor.fetch(sql.TOLD, tenant_id, [alert.alert_id for alert in lost]) if lost else []
+        told = {(row["alert_id"], row["recipient"]) for row in rows}
+        self._untold += [
+            (tenant_id, alert.alert_id, recipient)
+            for alert in lost
+            for recipient in _recipients(history, alert)
+            if (alert.alert_id, recipient) not in told
+        ]
         return raised
 
 

@@ -125,7 +125,6 @@ def router(db: Database) -> APIRouter:
     adapter = TypeAdapter(RequestIn)
 
     async def register(conn: Connection, tenant_id: str, bodies: list[RequestIn]) -> list[Registered | DomainError]:
-        await tenants.find(conn, tenant_id)
         new = [body.to_new(tenant_id) for body in bodies]
         return [] if not new else list(await register_requests(conn, new, tenant_id=tenant_id, now=utc_now()))
 
@@ -151,7 +150,12 @@ def router(db: Database) -> APIRouter:
         """Register up to 1,000 requests, each on its own."""
         parsed = parse_items(body.items, adapter)
         good = [item for item in parsed if not isinstance(item, ItemInvalid)]
-        outcomes = await db.run(lambda conn: register(conn, caller.tenant, good), caller.tenant)
+
+        async def effect(conn: Connection) -> list[Registered | DomainError]:
+            await tenants.find(conn, caller.tenant)
+            return await register(conn, caller.tenant, good)
+
+        outcomes = await db.run(effect, caller.tenant)
         return results(weave(parsed, outcomes), lambda r: (201 if r.is_new else 200, r.request_id))
 
     @routes.get("/{request_id}")

@@ -17,6 +17,7 @@ UPDATE mail_queues SET last_error = regexp_replace(
 def upgrade() -> None:
     """Clean, and change policies and grants."""
     op.execute("SET lock_timeout = '5s'")
+    op.execute("LOCK TABLE alert_rules, deliveries, mail_queues")  # in the order in which alerts are raised
     op.execute(tables.cleaned("mail_queues", NAME_NOBODY))
     for table in ("alert_rules", "deliveries", "mail_queues"):
         op.execute(tables.shown_to_auditor(table, SERVICE))

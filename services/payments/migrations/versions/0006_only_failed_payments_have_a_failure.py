@@ -1,4 +1,4 @@
-"""Only a failed payment says why it failed; rows from before are put right by the next version, without a lock."""
+"""Only a failed payment says why it failed; rows from before are put right by the next versions, without a lock."""
 
 from alembic import op
 
@@ -13,7 +13,7 @@ CLEANING = "CREATE POLICY cleaning ON payments TO CURRENT_USER USING (true) WITH
 
 
 def upgrade() -> None:
-    """Hold new rows to it, and open the table to the next version."""
+    """Hold new rows to it, and open the table to the next versions."""
     op.execute("SET lock_timeout = '5s'")
     op.execute(FAILURES)
     op.execute(CLEANING)
