@@ -51,19 +51,23 @@ class Service:
     app: ASGIApp  # the API inside its edge
     db: Database
     system_db: Database
+    probe_db: Database
     publisher: Publisher
     tasks: dict[str, Task] = field(default_factory=dict)
 
 
 def foundation(name: str, summary: str, settings: ServiceSettings, *, publishes: Sequence[str] = ()) -> Service:
-    """The parts that every service has: API with health and metrics, in its edge, two databases, publisher."""
+    """The parts that every service has: API with health and metrics, in its edge, three ways to its database, publisher."""
     keys = Keys(pem=settings.auth_public_key, jwks_url=settings.auth_jwks_url, key_id=settings.auth_key_id)
     verifier = Verifier(keys, settings.auth_issuer, settings.auth_audience)
     api = create_api(name, summary=summary, verifier=verifier)
-    db = Database(settings.database_url.get_secret_value(), name, settings.pool_size)
+    url = settings.database_url.get_secret_value()
+    db = Database(url, name, settings.pool_size)
     system_db = Database(settings.system_database_url.get_secret_value(), f"{name} system", 2)
-    service = Service(name, api, Edge(api), db, system_db, Publisher(settings.kafka_bootstrap, publishes))
-    add_health(api, db)
+    # Of its own: callers who wait for a connection, say all at once after a restart, make no service unready.
+    probe_db = Database(url, f"{name} probe", 1)
+    service = Service(name, api, Edge(api), db, system_db, probe_db, Publisher(settings.kafka_bootstrap, publishes))
+    add_health(api, probe_db)
     return service
 
 
@@ -139,6 +143,7 @@ async def stop(service: Service, background: list[asyncio.Task[None]]) -> None:
     await service.publisher.close()
     await service.db.close()
     await service.system_db.close()
+    await service.probe_db.close()
 
 
 async def keep_running(name: str, task: Task) -> None:

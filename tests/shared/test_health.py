@@ -1,5 +1,7 @@
 """Red is for people, ready is for load balancers."""
 
+from contextlib import AsyncExitStack
+
 import pytest
 
 from shared import telemetry
@@ -16,3 +18,11 @@ async def test_what_waits_too_long_turns_the_service_red_but_not_unready(run, ga
         assert (await running.http.get("/health/ready")).status_code == 200
     finally:
         gauge.set(0)
+
+
+async def test_callers_who_wait_for_a_connection_make_no_service_unready(run):
+    running = await run("payments")
+    async with AsyncExitStack() as busy:
+        for _ in range(running.service.db.size):
+            await busy.enter_async_context(running.service.db.transaction())
+        assert (await running.http.get("/health/ready")).status_code == 200
