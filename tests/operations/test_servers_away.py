@@ -1,6 +1,7 @@
 """A database or a broker that is away is one line that says which, whatever the command; never a traceback."""
 
 import asyncio
+import json
 import sys
 
 import asyncpg
@@ -69,7 +70,9 @@ async def test_a_broker_that_is_dead(world):
     status, said = await takings("dlq", "list")
     assert (status, "takings: Kafka does not answer at 127.0.0.1:1" in said) == (1, True)
     status, said = await takings("lag", "--json")
-    assert (status, '"the broker does not answer"]' in said) == (1, True)  # the world's mails may be late by now, too
+    late = json.loads(next(line for line in said.splitlines() if line.startswith('{"outbox"')))["late"]
+    # The world that is copied may be old enough for its waiting mails to be late, too; nothing else may be.
+    assert (status, [what for what in late if not what.startswith("mails: ")]) == (1, ["the broker does not answer"])
 
 
 async def test_a_database_that_goes_away_meanwhile(world):
