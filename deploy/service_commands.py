@@ -12,6 +12,7 @@ from deploy.stack_secrets import StackSecrets
 from deploy.tokens import AUDIENCE, ISSUER
 
 MAIL_FROM = "alerts@takings.local"
+COMPILES_ANEW = "PYTHONDONTWRITEBYTECODE"  # each start would compile the services, and a killed one be back later
 Role = Literal["all", "api", "worker"]
 
 
@@ -74,8 +75,8 @@ def _environment(service: str, around: Surroundings) -> dict[str, str]:
     if service == "alerts":
         settings |= {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": str(around.smtp_port), "MAIL_FROM": MAIL_FROM}
     # Settings the operator exported (PAYMENTS_LOG_LEVEL, PAYMENTS_OTLP_ENDPOINT …) reach their own service only.
-    others = tuple(f"{name.upper()}_" for name in SERVICES if name != service)
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith((*others, "TAKINGS_"))}
+    kept_back = (*(f"{name.upper()}_" for name in SERVICES if name != service), "TAKINGS_", COMPILES_ANEW)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(kept_back)}
     return inherited | {f"{service.upper()}_{name}": value for name, value in settings.items()}
 
 

@@ -1,6 +1,4 @@
-"""A service may be killed at any moment: what it has answered is there once, and it is back at once.
-
-Within 3 s holds for the middle one of many kills, not for each: the services share two cores with the traffic."""
+"""A service may be killed at any moment: what it has answered is there once, and it is back at once."""
 
 import asyncio
 import time
@@ -12,12 +10,11 @@ from deploy.databases import SERVICES
 from tests.conftest import until
 from tests.faults.load import City
 from tests.faults.servers import Servers
-from tests.faults.sizes import LONG, size
+from tests.faults.sizes import size
 
 KILLS = size(short=2, long=50)
 RATE = 300
-READY_WITHIN_S = 3.0
-WORST_S = size(short=15, long=6)  # beside the load of the test itself and whatever else this machine does
+READY_WITHIN_S = size(short=8, long=3)  # the short form runs beside whatever else a machine does
 
 
 @pytest.mark.timeout(size(short=240, long=3_600))
@@ -32,9 +29,7 @@ async def test_killed_services_lose_and_double_nothing_and_are_back_at_once(serv
     for service, seconds in back_after_s.items():
         print(f"{service}: ready again after {median(seconds):.2f} s, at most {max(seconds):.2f} s")
     await city.check()
-    all_seconds = [s for seconds in back_after_s.values() for s in seconds]
-    assert max(all_seconds) < WORST_S
-    assert not LONG or median(all_seconds) < READY_WITHIN_S
+    assert max(max(seconds) for seconds in back_after_s.values()) < READY_WITHIN_S
 
 
 async def _kill(servers: Servers, service: str) -> float:

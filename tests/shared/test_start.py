@@ -12,13 +12,14 @@ from deploy.stack_secrets import read_or_make_secrets
 from deploy.state import PROJECT
 from deploy.tokens import TokenIssuer
 
-NOT_NEEDED = {"alembic", "faststream", "httpx", "opentelemetry.sdk", "psutil", "sqlalchemy"}
+NOT_NEEDED = {"alembic", "faststream", "httpx", "opentelemetry.sdk", "psutil", "rich", "sqlalchemy"}
 START = """
 import gc, json, runpy, sys, uvloop
 
 def started(serving):
     serving.close()
-    print(json.dumps({"looked": looked, "looks": gc.isenabled(), "loaded": list(sys.modules)}))
+    loaded = [name for name, module in sys.modules.items() if module]
+    print(json.dumps({"looked": looked, "looks": gc.isenabled(), "loaded": loaded, "compiles": sys.dont_write_bytecode}))
 
 looked = []
 gc.callbacks.append(lambda phase, info: looked.append(phase))
@@ -30,7 +31,8 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_start_loads_what_requests_need_and_collects_no_garbage(service, tmp_path):
+def test_a_start_loads_what_requests_need_and_collects_no_garbage(service, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     around = Surroundings("postgresql://nobody@127.0.0.1:1/none", "127.0.0.1:1", 1, TokenIssuer(tmp_path).public_key,
                           read_or_make_secrets(tmp_path))  # fmt: skip
     command = service_command(service, "all", port=1, around=around, logs=tmp_path)
@@ -42,3 +44,4 @@ def test_a_start_loads_what_requests_need_and_collects_no_garbage(service, tmp_p
     assert f"services.{service}.worker" in start["loaded"]
     assert start["looked"] == []
     assert start["looks"]
+    assert not start["compiles"]
