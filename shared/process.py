@@ -38,6 +38,7 @@ LONGEST_PAUSE_S = 5.0
 HEALTHY_AFTER_S = 30.0
 STOP_LIMIT_S = 3.0
 OBSERVE_EVERY_S = 2.0
+CONSUME_AFTER_S = 1.0
 FORGET_EVERY_S = 600.0
 GARBAGE_AT = 100_000  # more objects than any batch holds at once: a count that high is cycles, not work under way
 
@@ -200,6 +201,9 @@ def consumers(
     async def consume(
         group_id: str, events: Sequence[type[Event]], apply: Apply, tenants: TenantCopy | AnyTenant
     ) -> None:
+        await asyncio.sleep(
+            CONSUME_AFTER_S
+        )  # callers who wait since a crash first: loading would hold up their answers
         consumer = await asyncio.to_thread(_load_consumer)
         await consumer(
             settings.kafka_bootstrap,
