@@ -1,10 +1,19 @@
 """Topics that are there already get the settings that new ones are made with; without its topics no service is ready."""
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from shared.publisher import DEAD_LETTERS_KEPT, EVENTS_KEPT, PARTITIONS, Publisher, TopicsMissing, ensure_topics
+from shared.publisher import (
+    DEAD_LETTERS_KEPT,
+    EVENTS_KEPT,
+    PARTITIONS,
+    Message,
+    Publisher,
+    TopicsMissing,
+    ensure_topics,
+)
 from tests.conftest import until
 from tests.shared.topics import exists, new_topic
 
@@ -65,3 +74,18 @@ async def test_a_topic_that_cannot_be_made_keeps_the_service_unready_until_it_is
     assert len(made["partitions"]) == PARTITIONS
     await publisher.close()
     await admin.close()
+
+
+async def test_a_partition_that_is_gone_when_its_batch_is_sent_delays_the_events(kafka, monkeypatch):
+    topic = new_topic()
+    publisher = Publisher(kafka, [topic])
+    messages = [Message(topic, f"key-{number}".encode(), b"{}") for number in range(20)]
+
+    async def as_before(*_arguments):
+        return set(range(100 * PARTITIONS))
+
+    with monkeypatch.context() as before:
+        before.setattr(AIOKafkaProducer, "partitions_for", as_before)
+        assert not await publisher.send_all(messages)
+    assert await publisher.send_all(messages)
+    await publisher.close()
