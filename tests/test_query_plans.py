@@ -1,8 +1,9 @@
 """No hot statement reads a big table from end to end: the plans of all that the use cases really send are looked at."""
 
 import json
+import re
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -58,6 +59,7 @@ class Seen:
 
     conn: Any
     statements: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    plans: list[str] = field(default_factory=list)  # of all statements, in the end
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.conn, name)
@@ -87,6 +89,7 @@ async def looked_at(url: str):
         assert seen.statements
         for statement, arguments in seen.statements.items():
             plan = json.loads(await conn.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *arguments))[0]["Plan"]
+            seen.plans.append(json.dumps(plan))
             read = scanned(plan) & big
             assert read == set(), (
                 f"{read} read whole for {[len(a) for a in arguments if isinstance(a, list)][:1]}: {statement}"
@@ -208,9 +211,20 @@ async def test_reporting_projects_and_reads_by_index(filled):
         wanted = Slice(TENANT, "KES", date(2026, 1, 1), date(2026, 2, 1), "day")
         await read_periods(conn, wanted, "total")
         await read_groups(conn, wanted, "fleet", after=None, limit=100)
-        await read_group_periods(conn, wanted, "fleet", ["fleet-1", "fleet-2"])
+        for group_by in ("day", "month"):
+            await read_group_periods(conn, replace(wanted, group_by=group_by), "fleet", ["fleet-1", "fleet-2"])
         await read_profits(conn, wanted)
         await read_history(conn, TENANT, start=YEAR[0], before=HistoryPlace(YEAR[1]), currency=None, limit=100)
+
+
+async def test_a_report_reads_the_days_that_it_is_about(filled):
+    urls = await filled("reporting", FILL_REPORTING)
+    async with looked_at(urls.app) as conn:
+        wanted = Slice(TENANT, "KES", date(2026, 1, 1), date(2026, 2, 1), "day")
+        await read_periods(conn, wanted, "total")
+        await read_groups(conn, wanted, "fleet", after=None, limit=100)
+        await read_group_periods(conn, wanted, "fleet", ["fleet-1"])
+    assert [re.search(r'"Index Cond": "[^"]*\(day >= ', plan) is not None for plan in conn.plans] == 3 * [True]
 
 
 async def test_alerts_raises_and_lists_by_index(filled):

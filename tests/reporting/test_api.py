@@ -88,6 +88,16 @@ async def test_groups_come_by_revenue_then_key_in_pages(service, call):
     assert pages == [[(None, 30, 1, 30), ("b", 30, 1, 30)], [("a", 10, 1, 10), ("c", 10, 1, 10)], [("e", 5, 1, 5)]]
 
 
+@pytest.mark.parametrize(("group_by", "dates"), [("day", ["2026-03-02", "2026-03-04"]), ("month", ["2026-03-01"])])
+async def test_a_group_has_its_periods_with_payments_in_order(service, call, group_by, dates):
+    """In days that have rows of the fleet but no payment, there is no period."""
+    events = [payment(f"p{n}", paid_at=NOON + timedelta(days=days)) for n, days in enumerate((2, 0))]
+    await project(service.db, *events, earning(paid_at=NOON + timedelta(days=1)))
+    (group,) = (await get(call, REVENUE, by="fleet", group_by=group_by))["groups"]
+    assert [period["date"] for period in group["periods"]] == dates
+    assert sum(period["count"] for period in group["periods"]) == group["count"] == 2
+
+
 async def test_by_payee_splits_the_revenue(service, call):
     await project(service.db, payment(amount=101, payees={"d1": 5000, "d2": 5000}), payment("p2", amount=9, payees={}))
     groups = (await get(call, REVENUE, by="payee"))["groups"]

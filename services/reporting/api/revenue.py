@@ -48,7 +48,7 @@ EXAMPLE: JsonDict = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: a report has thousands of them, and each field would be set by a call
 class Period:
     """A period with payments: its first day, revenue in minor units, number of payments."""
 
@@ -139,8 +139,8 @@ async def _groups(
     rows = await read_groups(conn, wanted, by, after=after, limit=limit + 1)
     shown = rows[: page_length(rows, limit)]
     periods: dict[str, list[Period]] = defaultdict(list)
-    for row in await read_group_periods(conn, wanted, by, [group["member"] for group in shown]):
-        periods[row["member"]].append(Period(row["date"], row["revenue"], row["count"]))
+    for member, date_, revenue, count in await read_group_periods(conn, wanted, by, [row["member"] for row in shown]):
+        periods[member].append(Period(date_, revenue, count))
     groups = [
         Group(
             key=None if row["member"] == NONE else row["member"],
