@@ -29,6 +29,7 @@ ZONES = "SELECT tenant_id, time_zone FROM tenants WHERE tenant_id = ANY ($1)"
 POLL_S = 0.1
 GIVEN_UP_FOR_S = 60.0
 SHORT_WAIT_S = 0.5
+MANY = 10  # tenants given up on: whoever sends such events would have all others wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,12 @@ class TenantCopy:
         self._db = db
         self._wait_s = wait_s
         self._known: set[str] = set()
-        self._given_up_at = float("-inf")
+        self._given_up_at: dict[str, float] = {}
 
     async def keep(self, events: Sequence[Received]) -> None:
         """Apply `tenant-configured` events; the highest version wins. Raises ValueError for a time zone that is none."""
         for event in events:
-            ZoneInfo(event.data.time_zone)  # a bad one is this event's fault, not that of all events of the tenant
+            _refuse_bad_zone(event.data.time_zone)  # this event's fault, not that of all events of the tenant
         rows = [{"tenant_id": event.tenant_id, **asdict(event.data)} for event in events]
         async with self._db.transaction(*(event.tenant_id for event in events)) as conn:
             await conn.execute(KEEP, as_rows(rows), datetime.now(UTC))
@@ -79,15 +80,24 @@ class TenantCopy:
         return new - self._known
 
     async def wait_for(self, tenant_ids: set[str]) -> set[str]:
-        """Those that are still unknown after the waiting time, which is short while others are being given up on."""
+        """Those that are still unknown after the waiting time, which is short for those given up on and while they are many."""
         started = time.monotonic()
-        wait_s = self._wait_s if started - self._given_up_at > GIVEN_UP_FOR_S else min(self._wait_s, SHORT_WAIT_S)
+        self._given_up_at = {each: at for each, at in self._given_up_at.items() if started - at < GIVEN_UP_FOR_S}
+        is_hopeless = tenant_ids <= self._given_up_at.keys() or len(self._given_up_at) >= MANY
+        wait_s = min(self._wait_s, SHORT_WAIT_S) if is_hopeless else self._wait_s
         while unknown := await self.unknown(tenant_ids):
             if time.monotonic() - started >= wait_s:
-                self._given_up_at = time.monotonic()
+                self._given_up_at |= dict.fromkeys(unknown, time.monotonic())
                 return unknown
             await asyncio.sleep(POLL_S)
         return set()
+
+
+def _refuse_bad_zone(name: str) -> None:
+    try:
+        ZoneInfo(name)
+    except (KeyError, OSError, ValueError) as error:  # the name of a folder, or one too long, is an OSError
+        raise ValueError(f"{name[:100]!r} is no time zone") from error
 
 
 class AnyTenant:

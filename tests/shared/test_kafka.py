@@ -10,7 +10,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 from aiokafka import ConsumerRecord
+from msgspec.structs import replace
 
+from shared import tenants
 from shared.db import Database
 from shared.events import Decoder, Received
 from shared.events.catalogue import ALL_EVENTS
@@ -343,6 +345,36 @@ async def test_a_tenant_that_arrives_within_the_wait_is_in_time(stream, database
         await stream.wait_until_committed(2)
     assert stream.applied == [1, 2]
     assert await stream.dead() == []
+    await db.close()
+
+
+async def test_only_a_tenant_that_was_given_up_on_is_waited_for_shortly_unless_they_are_many(database, monkeypatch):
+    monkeypatch.setattr(tenants, "SHORT_WAIT_S", 0)
+    db = Database((await database("payouts")).app, "test")
+    copy = TenantCopy(db, wait_s=2)
+
+    async def keep_when_asked(tenant):
+        waiting = asyncio.create_task(copy.wait_for({tenant}))
+        await asyncio.wait({waiting}, timeout=0.2)  # until it has asked in vain
+        await copy.keep([tenant_configured(tenant)])
+        return await waiting
+
+    assert await copy.wait_for({"nobody"}) == {"nobody"}
+    assert await keep_when_asked("late") == set()
+    assert await keep_when_asked("nobody") == {"nobody"}
+    await copy.wait_for({f"nobody-{number}" for number in range(tenants.MANY)})
+    assert await keep_when_asked("last") == {"last"}
+    await db.close()
+
+
+@pytest.mark.parametrize("name", ["Mars/Olympus", "Africa", "x" * 300, "", "/etc/passwd", "a\0b"])
+async def test_what_is_no_time_zone_is_its_events_own_fault(database, name):
+    """None of them is an error that goes away by trying again, which would hold up all tenants for ever."""
+    db = Database((await database("payouts")).app, "test")
+    event = tenant_configured("t1")
+    event = replace(event, data=replace(event.data, time_zone=name))
+    with pytest.raises(ValueError, match="is no time zone"):
+        await TenantCopy(db, wait_s=0).keep([event])
     await db.close()
 
 
