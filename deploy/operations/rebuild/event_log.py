@@ -1,5 +1,6 @@
 """The event logs of the publishers, read in passes: each goes on where everything is known to have been seen."""
 
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,15 +11,14 @@ import asyncpg
 
 from deploy.errors import StackError
 from deploy.operations.access import connected
-from deploy.operations.republish_events import LOGS
+from deploy.operations.republish_events import CLOCKS_DIFFER, LOGS
 from shared.db import Connection
 from shared.events import Decoder, Event, Received, Undecodable
 from shared.events.catalogue import ALL_EVENTS, PUBLISHED_BY
 
 PAGE_LIMIT = 500
-# How old a row of a service is at most when it appears: transactions end within 5 s (shared/db.py), the rest is for clocks
-# that differ between hosts.
-APPEARS_WITHIN = timedelta(minutes=2)
+# How old a row of a service is at most when it appears: transactions end within 5 s (shared/db.py).
+APPEARS_WITHIN = CLOCKS_DIFFER + timedelta(minutes=2)
 
 # Ids are given out before commit: a row may appear below one that was read, so what was read beyond $2 is named.
 PAGE = """
@@ -58,7 +58,10 @@ class EventLog:
             reached = self.settled.get(tenant_id, 0)
             settled = max(reached, await self.conn.fetchval(SETTLED, tenant_id, APPEARS_WITHIN) or 0)
             seen = self.seen.setdefault(tenant_id, set())
-            while rows := await self.conn.fetch(PAGE, tenant_id, reached, sorted(seen), PAGE_LIMIT):
+            earlier = sorted(seen)  # of this pass itself, nothing is beyond what it has reached
+            while rows := await self.conn.fetch(
+                PAGE, tenant_id, reached, earlier[bisect_right(earlier, reached) :], PAGE_LIMIT
+            ):
                 reached = rows[-1]["id"]
                 self.settled[tenant_id] = min(reached, settled)
                 seen.update(row["id"] for row in rows if row["id"] > settled)
