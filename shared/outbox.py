@@ -6,7 +6,7 @@ published instead. The events of one key are inserted while its aggregate's row 
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,8 +29,8 @@ BATCH_LIMIT = 1_000
 IDLE_POLL_S = 0.02
 PACE_S = 0.025  # lets a few commits share a publication, and all that follows it, while the load is light
 TAKE_OVER_POLL_S = 1.0
-LOOK_BACK = 1_000
 LOOK_AT_ALL_EVERY_S = 2.0
+WAITED_FOR_LIMIT = 100
 FAILURE_PAUSE_S = 0.5
 
 ADD = """
@@ -49,6 +49,11 @@ MARK = """
 UPDATE outbox SET published_at = $3
 FROM unnest($1::text[], $2::bigint[]) AS done (tenant_id, id)
 WHERE outbox.tenant_id = done.tenant_id AND outbox.id = done.id
+"""
+# Transactions from `following` on have not begun; all before `oldest` have ended.
+RUNNING = """
+SELECT pg_snapshot_xmin(now)::text::bigint AS oldest, pg_snapshot_xmax(now)::text::bigint AS following
+FROM pg_current_snapshot() AS now
 """
 BACKLOG = """
 SELECT count(*) AS events, coalesce(extract(epoch FROM $1 - min(created_at)), 0)::float8 AS oldest_s
@@ -94,7 +99,11 @@ class Relay:
     dsn: str = field(repr=False)  # of the system role, which sees the outbox of all tenants
     publisher: Publisher
     wake: asyncio.Event  # set after a commit in this process; other processes' rows are found by polling
-    _highest_id: int = 0
+    # Each a transaction and an id, below which no row is committed any more when all transactions before have ended; the
+    # highest id of which that is so; and of which it was so before the last look, which has found what they committed.
+    _waited_for: deque[tuple[int, int]] = field(default_factory=deque)
+    _ended_id: int = 0
+    _settled_id: int = 0
     _looked_at_all_at: float = float("-inf")
 
     async def run(self) -> None:
@@ -135,19 +144,31 @@ class Relay:
                 await asyncio.sleep(FAILURE_PAUSE_S)
                 continue
             await conn.execute(MARK, [r["tenant_id"] for r in rows], [r["id"] for r in rows], datetime.now(UTC))
-            self._highest_id = max(self._highest_id, rows[-1]["id"])
+            await self._settle(conn, rows[-1]["id"])
             for topic, count in Counter(row["topic"] for row in rows).items():
                 telemetry.PUBLISHED.labels(topic).inc(count)
             if len(rows) < BATCH_LIMIT:
                 await asyncio.sleep(PACE_S)
 
+    async def _settle(self, conn: Connection, published_id: int) -> None:
+        """Rows below `published_id` may still be committed by those transactions only that are running now."""
+        self._settled_id = max(self._settled_id, min(self._ended_id, published_id))
+        ((oldest, following),) = await conn.fetch(RUNNING)
+        waited_for = self._waited_for
+        if not waited_for or waited_for[-1][1] < published_id:
+            if len(waited_for) == WAITED_FOR_LIMIT:  # somebody takes long: together with the one before
+                waited_for.pop()
+            waited_for.append((following, published_id))
+        while waited_for and waited_for[0][0] <= oldest:
+            _, self._ended_id = waited_for.popleft()
+
     def _look_from(self) -> int:
         # While a long snapshot is open, say a dump, marked rows cannot leave the index, and reading from its beginning
-        # takes longer each time. Rows of slower transactions are found within the look-back, all others once in a while.
+        # takes longer each time. Now and then all the same: an id may be a moment older than its transaction's number.
         if time.monotonic() - self._looked_at_all_at > LOOK_AT_ALL_EVERY_S:
             self._looked_at_all_at = time.monotonic()
             return 0
-        return max(0, self._highest_id - LOOK_BACK)
+        return self._settled_id
 
     async def _idle(self) -> None:
         try:

@@ -126,6 +126,63 @@ async def test_a_row_that_commits_after_a_later_id_was_published_is_not_skipped(
     assert [data_of(r)["n"] for r in await read_all(box.bootstrap, box.topic)].count(1) == 1
 
 
+async def test_an_event_whose_transaction_is_slow_comes_before_the_next_of_its_key(box, monkeypatch):
+    """However many others are published meanwhile."""
+    monkeypatch.setattr(outbox, "LOOK_AT_ALL_EVERY_S", 600)
+    async with box.relay():
+        async with box.db.transaction("t1") as slow:
+            await outbox.add(slow, "tests", [box.outgoing(1, key="slow")], now=NOW)
+            for start in range(0, 3_000, 1_000):
+                await box.add(*(box.outgoing(n, key=f"k{n}") for n in range(start, start + 1_000)))
+                await box.wait_until_published(start + 1_000)
+        await box.add(box.outgoing(2, key="slow"))
+        await box.wait_until_published(3_002)
+    records = await read_all(box.bootstrap, box.topic)
+    assert [data_of(record)["n"] for record in records if record.key == b"slow"] == [1, 2]
+
+
+async def test_what_is_committed_just_after_a_look_is_found_by_the_next(box, monkeypatch):
+    """Its transaction has ended when the relay asks who is running, yet the look before did not see it."""
+    monkeypatch.setattr(outbox, "LOOK_AT_ALL_EVERY_S", 600)
+    settle, commits, committed = Relay._settle, asyncio.Event(), asyncio.Event()
+    later = []
+
+    async def settle_later(relay, conn, published_id):
+        if later:
+            commits.set()
+            await committed.wait()
+        await settle(relay, conn, published_id)
+
+    async def slow():
+        async with box.db.transaction("t1") as conn:
+            await outbox.add(conn, "tests", [box.outgoing(1, key="slow")], now=NOW)
+            later.append("from now on")
+            await commits.wait()
+        committed.set()
+
+    monkeypatch.setattr(Relay, "_settle", settle_later)
+    async with box.relay():
+        await box.add(box.outgoing(0))
+        await box.wait_until_published(1)
+        adding = asyncio.create_task(slow())
+        await until(lambda: asyncio.sleep(0, later))
+        await box.add(box.outgoing(2))
+        await adding
+        await box.wait_until_published(3)
+
+
+async def test_what_is_settled_is_not_looked_at_again(box, monkeypatch):
+    looks = []
+    monkeypatch.setattr(outbox, "LOOK_AT_ALL_EVERY_S", 600)
+    look_from = Relay._look_from
+    monkeypatch.setattr(Relay, "_look_from", lambda relay: looks.append(look_from(relay)) or looks[-1])
+    async with box.relay():
+        for start in range(0, 300, 3):
+            await box.add(*(box.outgoing(n, key=f"k{n}") for n in range(start, start + 3)))
+            await box.wait_until_published(start + 3)
+    assert looks[-1] > await box.count("SELECT max(id) FROM outbox") - 10
+
+
 async def test_one_of_two_relays_publishes_and_the_other_takes_over_when_it_dies(box):
     async def holder():
         return await box.count(HOLDER)
