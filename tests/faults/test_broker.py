@@ -61,4 +61,5 @@ async def _nothing_but_delay(servers: Servers, city: City) -> None:
     await drained(servers, within_s=DRAINED_WITHIN_S * NOISE)
     print(f"drained after {time.monotonic() - started:.1f} s")
     await city.check()
+    await servers.takings("check")
     await events_in_order(servers, city.tenant)

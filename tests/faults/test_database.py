@@ -36,6 +36,7 @@ async def test_a_database_that_is_stopped_at_once_again_and_again(servers: Serve
             await servers.postgres.start()
             await _goes_on(servers, city)
     await city.check()
+    await servers.takings("check")
     await _is_sound(servers)
 
 
@@ -49,6 +50,7 @@ async def test_a_backend_that_is_killed_takes_nothing_with_it(servers: Servers, 
                 await until(servers.postgres.ready)
             await _goes_on(servers, city)
     await city.check()
+    await servers.takings("check")
 
 
 async def _nobody_is_told_yes(city: City) -> None:

@@ -35,6 +35,7 @@ async def test_killed_services_lose_and_double_nothing_and_are_back_at_once(serv
         late = sum(each > READY_WITHIN_S for each in seconds)
         print(f"{service}: ready again after {median(seconds):.2f} s, at most {max(seconds):.2f} s, {late} after 3 s")
     await city.check()
+    await servers.takings("check")
     for service, seconds in back_after_s.items():
         assert max(seconds) < WORST_S, service
         assert not LONG or median(seconds) < READY_WITHIN_S, service

@@ -39,9 +39,14 @@ async def test_all_data_of_the_broker_is_deleted(servers: Servers, city: City):
     await _republish(servers, *options)
     await city.check(within_s=90)
     content = await _content(servers)
+    await servers.lose_all_events()
     await _republish(servers, *options)
     await drained(servers)
     assert await _content(servers) == content
+    async with city.traffic(RATE):
+        await _republish(servers, *options)
+    await city.check()
+    await servers.takings("check")
 
 
 async def _republish(servers: Servers, *options: str) -> None:
