@@ -12,6 +12,9 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from shared.errors import DomainError, Forbidden, Unavailable
+from shared.log import logger
+
+log = logger(__name__)
 
 DEVELOPMENT_ISSUER = "takings-development"
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
@@ -22,7 +25,7 @@ JWKS_MIN_AGE_S = 5
 JWKS_RETRY_S = 1
 JWKS_LIMIT_S = 3
 TOKEN_TYPES = frozenset({"jwt", "at+jwt"})
-CLAIM = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+CLAIM = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")  # as PostgreSQL can hold it, as long as OpenID's `sub`
 TENANT_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -118,13 +121,13 @@ class Keys:
                 async with asyncio.timeout(JWKS_LIMIT_S), httpx.AsyncClient() as client:
                     answer = await client.get(str(self._url))
                 keys = jwt.PyJWKSet.from_dict(answer.raise_for_status().json()).keys
-            except (httpx.HTTPError, ValueError, TimeoutError, jwt.PyJWTError) as error:
-                if self._set:
-                    return  # a stale set is better than refusing everyone while the issuer is down
-                raise Unavailable("The issuer's keys cannot be fetched.") from error
-            else:
                 self._set = {key.key_id: key for key in keys if key.key_id}
                 self._fetched_at = time.monotonic()
+            except Exception as error:  # whatever it is that was answered
+                if self._set:
+                    log.warning("keys not fetched anew", error=repr(error))
+                    return  # a stale set is better than refusing everyone while the issuer is down
+                raise Unavailable("The issuer's keys cannot be fetched.") from error
             finally:
                 self._tried_at = time.monotonic()
 
@@ -172,13 +175,16 @@ def _principal(claims: dict[str, Any]) -> Principal:
             raise Unauthorized(f"The claim {name} is not a list of texts.")
         return frozenset(values)
 
+    subject = text("sub")
+    if subject is None:
+        raise Unauthorized("The token names no subject.")
     if claims.get("roles") is None:
         raise Unauthorized("The token names no roles.")
     roles = frozenset(Role(role) for role in texts("roles") & set(Role))
     tenant_id = text("tenant_id")
     if tenant_id is not None and not TENANT_ID.fullmatch(tenant_id):
         raise Unauthorized("The claim tenant_id is no tenant's.")  # a comma in it would bind two tenants
-    return Principal(claims["sub"], roles, tenant_id, texts("fleet_ids"), text("driver_id"), text("client_id"))
+    return Principal(subject, roles, tenant_id, texts("fleet_ids"), text("driver_id"), text("client_id"))
 
 
 class Allow(HTTPBearer):

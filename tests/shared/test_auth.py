@@ -66,6 +66,10 @@ def b64(value):
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
+async def test_a_subject_as_long_as_openid_allows_is_accepted():
+    assert (await verifier().principal(raw(sub="s" * 255))).subject == "s" * 255
+
+
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 async def test_the_three_algorithms_are_accepted(algorithm):
     caller = await verifier(algorithm).principal(
@@ -124,6 +128,13 @@ BAD = {
     "exp as text": raw(exp="tomorrow"),
     "exp infinite": raw(exp=float("inf")),
     "sub as number": raw(sub=7),
+    "sub empty": raw(sub=""),
+    "sub with a nul": raw(sub="s1\0"),
+    "sub with half a character": raw(sub="s\ud800"),
+    "sub longer than OpenID allows": raw(sub="s" * 256),
+    "driver with half a character": raw(driver_id="\udfff"),
+    "client with a nul": raw(client_id="c\0"),
+    "fleet with a nul": raw(fleet_ids=["f1", "f\0"]),
     "roles not a list": raw(roles="admin"),
     "roles a mapping": raw(roles={"admin": True}),
     "roles of lists": raw(roles=[["admin"]]),
@@ -154,13 +165,13 @@ class IssuerServer:
     """A local issuer whose key set can be changed, and which can be told to fail; counts how often it is asked."""
 
     def __init__(self):
-        self.keys, self.down, self.asked = {}, False, 0
+        self.keys, self.down, self.asked, self.answer = {}, False, 0, None
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 outer.asked += 1
-                body = json.dumps({"keys": list(outer.keys.values())}).encode()
+                body = outer.answer or json.dumps({"keys": list(outer.keys.values())}).encode()
                 self.send_response(500 if outer.down else 200)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
@@ -277,6 +288,34 @@ async def test_an_issuer_that_goes_down_later_locks_nobody_out_and_delays_nobody
     clock.passes(6)
     await remote.principal(token(kid="k"))
     await until(lambda: is_asked(3))
+
+
+NO_KEY_SETS = {
+    "a list": b"[]",
+    "null": b"null",
+    "a text": b'"keys"',
+    "keys null": b'{"keys": null}',
+    "keys a mapping": b'{"keys": {"k": 1}}',
+    "not JSON": b"<html>",
+    "too deep": b"[" * 100_000,
+    "a key id that is none": b'{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": ["k"], "x": "%s"}]}' % (b"A" * 43),
+}
+
+
+@pytest.mark.parametrize("name", NO_KEY_SETS)
+async def test_an_answer_that_is_no_key_set_is_an_issuer_that_is_down(issuer_server, remote, clock, name):
+    issuer_server.answer = NO_KEY_SETS[name]
+    with pytest.raises(Unavailable):
+        await remote.principal(token(kid="k"))
+    issuer_server.publish("k", "EdDSA")
+    issuer_server.answer = None
+    clock.passes(2)
+    await remote.principal(token(kid="k"))
+    issuer_server.answer = NO_KEY_SETS[name]
+    clock.passes(301)
+    await remote.principal(token(kid="k"))  # the keys known serve, and are fetched anew meanwhile
+    await remote.keys._refresh
+    assert (await remote.principal(token(kid="k"))).subject == "s1"
 
 
 @pytest.mark.parametrize("answer", [{"keys": []}, {"keys": [{"kty": "oct", "k": "AAAA", "kid": "k"}]}])
