@@ -18,6 +18,7 @@ log = logger(__name__)
 
 ALREADY_THERE = TopicAlreadyExistsError.errno
 SEND_LIMIT_S = 10.0
+STOP_LIMIT_S = 1.0
 ADJUST_LIMIT_S = 2.0
 PARTITIONS = 4
 RECORD_LIMIT_BYTES = 4 * 1024 * 1024
@@ -87,7 +88,7 @@ class Publisher:
         try:
             await producer.start()
         except BaseException:
-            await producer.stop()
+            await _stop(producer)
             raise
         return producer
 
@@ -95,10 +96,39 @@ class Publisher:
         """Let go of the producer; what it still holds is sent again by whoever has it in a table."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            try:
-                await asyncio.wait_for(producer.stop(), 1)
-            except (KafkaError, OSError, TimeoutError) as error:
-                log.warning("producer did not stop cleanly", error=repr(error))
+            await _stop(producer)
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    """In good order where the broker lets us, else at once; nothing of it is left, and it sends nothing any more."""
+    try:
+        await asyncio.wait_for(producer.stop(), STOP_LIMIT_S)
+    except (KafkaError, OSError, TimeoutError) as error:
+        log.warning("producer did not stop cleanly", error=repr(error))
+    finally:
+        await _end(producer)
+
+
+async def _end(producer: AIOKafkaProducer) -> None:
+    # The client's own `stop` waits until all has arrived. Given up, it leaves tasks that try for ever, and would send
+    # old events behind newer ones once the broker is back. No public name leads to these tasks or to the sockets.
+    client = producer.client
+    parts = (producer._sender, producer._message_accumulator, client)  # noqa: SLF001
+    tasks = [task for task in asyncio.all_tasks() if any(_whose(task) is part for part in parts)]
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=STOP_LIMIT_S)
+    for connection in client._conns.values():  # noqa: SLF001
+        if connection._writer is not None:  # noqa: SLF001
+            connection._writer.transport.abort()  # noqa: SLF001 - closed, it would first write what it still holds
+    await client.close()
+
+
+def _whose(task: asyncio.Task[object]) -> object:
+    """The object whose method the task runs."""
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    return frame and frame.f_locals.get("self")
 
 
 async def _send(producer: AIOKafkaProducer, messages: Sequence[Message]) -> None:

@@ -111,8 +111,7 @@ class Line:
 
     async def pass_on(self, data: bytes, sink: asyncio.StreamWriter) -> None:
         """Write as the line's present state allows."""
-        while self._trouble in {Trouble.STALLED, Trouble.HALF_OPEN}:
-            await self._changed.wait()
+        await self.until_it_moves()
         if self._trouble is Trouble.DRIP:
             for byte in data:
                 sink.write(bytes([byte]))
@@ -121,6 +120,11 @@ class Line:
         else:
             sink.write(data)
         await sink.drain()
+
+    async def until_it_moves(self) -> None:
+        """Wait while nothing does."""
+        while self._trouble in {Trouble.STALLED, Trouble.HALF_OPEN}:
+            await self._changed.wait()
 
     def look_for(self, connection: object, meaning: Meaning) -> Held | None:
         """Who waits for this message."""
@@ -169,6 +173,7 @@ class _Connection:
     async def _forth(self) -> None:
         with suppress(OSError):
             while data := await self._from_client.read(65_536):
+                await self._line.until_it_moves()  # a message is not read to its end either: the client must wait
                 for message, meaning in self._messages.feed(data):
                     held = self._line.look_for(self, meaning)
                     if held is not None and held.answer_only:

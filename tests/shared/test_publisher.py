@@ -1,9 +1,14 @@
-"""Topics that are there already get the settings that new ones are made with; without its topics no service is ready."""
+"""Topics that are there already get the settings that new ones are made with; without its topics no service is ready.
+
+A producer that has failed leaves nothing behind."""
+
+import asyncio
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.conn import create_conn
 
 from shared.publisher import (
     DEAD_LETTERS_KEPT,
@@ -15,7 +20,8 @@ from shared.publisher import (
     ensure_topics,
 )
 from tests.conftest import until
-from tests.shared.topics import exists, new_topic
+from tests.faults.lines import KafkaRequests, Trouble, line_to
+from tests.shared.topics import exists, new_topic, read_all
 
 
 async def settings_of(admin, topic):
@@ -89,3 +95,67 @@ async def test_a_partition_that_is_gone_when_its_batch_is_sent_delays_the_events
         assert not await publisher.send_all(messages)
     assert await publisher.send_all(messages)
     await publisher.close()
+
+
+class Watched:
+    """A line to the broker for all clients of this process, and what they have open."""
+
+    def __init__(self, line):
+        self.line, self._sockets = line, []
+
+    async def connect(self, _host, _port, **options):
+        """In the client's place of `create_conn`: the broker would send its clients past the line."""
+        connection = await create_conn("127.0.0.1", self.line.port, **options)
+        self._sockets.append(connection._writer.transport.get_extra_info("socket"))
+        return connection
+
+    async def is_quiet(self):
+        """No task of the client runs, and no socket of it is open."""
+        return not running_tasks() and all(socket.fileno() == -1 for socket in self._sockets)
+
+
+def running_tasks():
+    return [task for task in asyncio.all_tasks() if "aiokafka" in task.get_coro().cr_code.co_filename]
+
+
+@pytest.fixture
+async def watched(kafka, monkeypatch):
+    async with line_to(int(kafka.rpartition(":")[2]), KafkaRequests) as line:
+        made = Watched(line)
+        monkeypatch.setattr("aiokafka.client.create_conn", made.connect)
+        yield made
+
+
+@pytest.mark.parametrize("trouble", [Trouble.CUT, Trouble.STALLED])
+async def test_a_producer_whose_send_has_failed_is_gone_and_sends_nothing_behind_what_is_newer(
+    kafka, watched, monkeypatch, trouble
+):
+    """Its client would try for ever, one more of them for each outage."""
+    monkeypatch.setattr("shared.publisher.SEND_LIMIT_S", 2)
+    topic = new_topic()
+    publisher = Publisher(kafka, [topic])
+    await until(lambda: publisher.send_all([Message(topic, b"k", b"before")]))
+    await watched.line.suffer(trouble)
+    for _ in range(2):
+        # More than the sockets take, so that some of it waits in this process.
+        lost = [Message(topic, f"key-{number}".encode(), b"lost" * 800_000) for number in range(8)]
+        assert not await publisher.send_all(lost)
+        await until(watched.is_quiet)
+    await watched.line.suffer(Trouble.CUT)  # what the line holds is lost with it
+    await watched.line.suffer(Trouble.NONE)
+    await until(lambda: publisher.send_all([Message(topic, b"k", b"after")]))
+    await publisher.close()
+    await until(watched.is_quiet)
+    assert [record.value for record in await read_all(kafka, topic)] == [b"before", b"after"]
+
+
+async def test_an_orderly_stop_sends_what_is_under_way(kafka, watched):
+    topic = new_topic()
+    publisher = Publisher(kafka, [topic])
+    assert await publisher.send_all([])
+    batch = publisher._producer.create_batch()
+    batch.append(timestamp=None, key=b"k", value=b"under way")
+    await publisher._producer.send_batch(batch, topic, partition=0)
+    await publisher.close()
+    await until(watched.is_quiet)
+    assert [record.value for record in await read_all(kafka, topic)] == [b"under way"]
