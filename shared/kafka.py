@@ -8,17 +8,18 @@ from typing import Any, Protocol
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
 
 from shared import telemetry
 from shared.db import is_transient
+from shared.dead_letters import HEADER_LIMIT, dead_letter, shortened
 from shared.events import Apply, Decoder, Received, Undecodable
 from shared.log import logger
 from shared.offsets import Batch
-from shared.publisher import DEAD_LETTER_SUFFIX, RECORD_LIMIT_BYTES, Message, Publisher, ensure_topics
+from shared.publisher import Message, Publisher, ensure_topics
 
 log = logger(__name__)
 
@@ -28,7 +29,6 @@ LANES = 2
 FETCH_MIN_BYTES = 128 * 1024
 FETCH_MAX_WAIT_MS = 100
 BACK_OFF_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-HEADER_LIMIT = 1_000
 # A member that was killed is missed after the shortest time that brokers allow; joining a group may take as long.
 SESSION_LIMIT_MS = 6_000
 REQUEST_LIMIT_MS = 8_000  # so long, too, may a broker say nothing before another connection is tried
@@ -194,11 +194,24 @@ class Consumer:
     async def _set_aside(self, dead: Sequence[tuple[ConsumerRecord, str]]) -> None:
         now = datetime.now(UTC)
         letters = [dead_letter(record, reason, consumer=self._group_id, now=now) for record, reason in dead]
-        while letters and not await self._publisher.send_all(letters):
-            await asyncio.sleep(1)
+        await self._send(letters)
         for record, reason in dead:
             telemetry.DEAD_LETTERS.labels(record.topic).inc()
             log.warning("dead letter", topic=record.topic, offset=record.offset, reason=reason[:HEADER_LIMIT])
+
+    async def _send(self, letters: Sequence[Message]) -> None:
+        while letters:
+            try:
+                await self._publisher.send(letters)
+                break
+            except MessageSizeTooLargeError:  # a topic with a limit of its own, which we may have no right to raise
+                if len(letters) > 1:
+                    for letter in letters:
+                        await self._send([letter])
+                    break
+                letters = [shortened(letters[0])]
+            except (KafkaError, OSError, TimeoutError):
+                await asyncio.sleep(1)
 
     async def _measure_lag(self) -> None:
         consumer: AIOKafkaConsumer | None = self._subscriber.consumer
@@ -212,25 +225,6 @@ class Consumer:
                 continue  # being assigned or revoked just now
             if end is not None:
                 telemetry.CONSUMER_LAG.labels(partition.topic, str(partition.partition)).set(max(0, end - position))
-
-
-def dead_letter(record: ConsumerRecord, reason: str, *, consumer: str, now: datetime) -> Message:
-    """`record` as it came, for its dead-letter topic; why, from where, by whom and when are in the headers."""
-    value = record.value
-    headers: tuple[tuple[str, bytes], ...] = (
-        ("reason", reason[:HEADER_LIMIT].encode(errors="replace")),
-        ("source-topic", record.topic.encode()),
-        ("source-partition", str(record.partition).encode()),
-        ("source-offset", str(record.offset).encode()),
-        ("consumer", consumer.encode()),
-        ("at", now.isoformat().encode()),
-    )
-    if value is None and record.key is None:
-        value = b""  # the client sends no record without both
-    elif value is not None and len(value) > RECORD_LIMIT_BYTES:  # it was compressed: as it is, no topic would take it
-        headers += (("cut-from-bytes", str(len(value)).encode()),)
-        value = value[:RECORD_LIMIT_BYTES]
-    return Message(record.topic + DEAD_LETTER_SUFFIX, record.key, value, headers)
 
 
 async def _leave_undecoded(_message: Any) -> bytes:

@@ -65,6 +65,14 @@ class Publisher:
     async def send_all(self, messages: Sequence[Message]) -> bool:
         """Publish in the order given; False when not all are known to have arrived within the time limit."""
         try:
+            await self.send(messages)
+        except (KafkaError, OSError, TimeoutError):
+            return False
+        return True
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        """Publish in the order given, within the time limit. Raises KafkaError, OSError, TimeoutError."""
+        try:
             async with self._lock, asyncio.timeout(SEND_LIMIT_S):
                 if self._producer is None:
                     self._producer = await self._started()
@@ -72,8 +80,7 @@ class Publisher:
         except (KafkaError, OSError, TimeoutError) as error:
             log.warning("could not publish", error=repr(error), messages=len(messages))
             await self.close()
-            return False
-        return True
+            raise
 
     async def _started(self) -> AIOKafkaProducer:
         await ensure_topics(self._bootstrap, self._topics)

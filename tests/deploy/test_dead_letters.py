@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from deploy.cli import app
 from deploy.operations import dead_letters
 from deploy.operations.dead_letters import open_letters, replay
-from shared.kafka import dead_letter
+from shared.dead_letters import dead_letter
 from shared.publisher import Publisher, ensure_topics
 from tests.conftest import until
 from tests.shared.topics import end_offsets, new_topic, ping_of, read_all, wire

@@ -424,6 +424,30 @@ async def test_a_poison_record_as_large_as_the_broker_takes_is_set_aside(stream,
     assert headers.get("cut-from-bytes") == (str(size).encode() if is_compressed else None)
 
 
+@pytest.mark.parametrize(("limit", "key"), [(1_048_588, b"k"), (1_048_588, b"k" * 1_500_000), (100_000, b"k")])
+async def test_a_record_that_its_dead_letter_topic_does_not_take_is_cut(kafka, monkeypatch, limit, key):
+    """A topic at its broker's defaults, or below them, which we have no right to change, blocks nothing."""
+    of_the_broker = {"max.message.bytes": str(limit)}
+    monkeypatch.setattr("shared.publisher.DEAD_LETTERS_KEPT", of_the_broker)
+    stream = Stream(kafka)
+    await ensure_topics(kafka, [stream.topic])
+    whole = b"small poison"
+    await stream.send(1, whole)
+    async with producing(kafka, max_request_size=RECORD_LIMIT_BYTES) as producer:
+        await producer.send_and_wait(stream.topic, b"x" * 2_000_000, key=key)
+    await stream.send(2)
+    async with stream.consumer():
+        await stream.wait_until_committed(4)
+    assert stream.applied == [1, 2]
+    dead = {value: (of, headers) for value, of, headers in await stream.dead()}
+    assert dead.pop(whole)[0] == b"k"
+    ((value, (of, headers)),) = dead.items()
+    assert limit // 3 < len(of + value) < limit
+    assert (value, of) == (b"x" * len(value), b"k" * len(of))
+    assert headers["cut-from-bytes"] == b"2000000"
+    assert headers["reason"]
+
+
 async def test_a_batch_that_is_too_much_for_its_time_is_halved(stream):
     async def apply(events):
         if len(events) > 2:
