@@ -17,6 +17,7 @@ from shared.errors import DomainError, Invalid
 from shared.problems import PROBLEM
 
 KEEP_FOR_DAYS = 2
+KEY_LIMIT = 200
 CLAIM = """
 INSERT INTO idempotency_keys (tenant_id, caller, key, request_hash, created_at) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (tenant_id, caller, key) DO NOTHING RETURNING key
@@ -32,7 +33,7 @@ DELETE FROM idempotency_keys WHERE (tenant_id, caller, key) IN (
     SELECT tenant_id, caller, key FROM idempotency_keys WHERE created_at < $1 ORDER BY created_at LIMIT 5000
 )
 """
-KEY = re.compile(r"[\x21-\x7e]{1,200}")
+KEY = re.compile(rf"[\x21-\x7e]{{1,{KEY_LIMIT}}}")
 
 Key = Annotated[str | None, Header(alias="Idempotency-Key", description="Same key and body: the first answer again.")]
 Effect = Callable[[Connection], Awaitable[tuple[int, BaseModel]]]
@@ -61,7 +62,7 @@ async def once(
 
         return await db.run(just_once, caller.tenant)
     if not KEY.fullmatch(key):
-        raise Invalid("An Idempotency-Key is 1 to 200 visible ASCII characters.", field="Idempotency-Key")
+        raise Invalid(f"An Idempotency-Key is 1 to {KEY_LIMIT} visible ASCII characters.", field="Idempotency-Key")
     # Two callers who choose the same key must never get each other's answers: much depends on who asks.
     place = (caller.tenant, f"{caller.subject} {caller.driver_id or ''}", key)
     asked = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + await request.body()).digest()

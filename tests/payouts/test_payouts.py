@@ -156,6 +156,19 @@ async def test_a_large_batch_is_answered_in_the_order_given(payouts: Payouts):
     await payouts.check_books()
 
 
+@pytest.mark.parametrize(("payees", "longest"), [(100, 200), (101, 196), (1_000, 196)])
+async def test_a_key_without_room_for_the_slices_is_refused_before_anything_is_requested(
+    payouts: Payouts, payees, longest
+):
+    await payouts.accrue(paid(1000, payees=(Share("d0", 10_000),)))
+    body = {"payee_ids": [f"d{i}" for i in range(payees)]}
+    for length, status in ((longest + 1, 422), (longest, 200)):
+        headers = {**payouts.finance, "idempotency-key": "k" * length}
+        answer = await payouts.http.post("/api/v1/payouts/request-batch", json=body, headers=headers)
+        assert answer.status_code == status, answer.text
+        assert len(await payouts.fetch("SELECT FROM payouts")) == (status == 200)
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(

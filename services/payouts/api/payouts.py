@@ -16,9 +16,9 @@ from shared import tenants
 from shared.auth import Allow, Principal, Role, own_only
 from shared.db import Connection, Database
 from shared.edge import actor, utc_now
-from shared.errors import DomainError, Forbidden
+from shared.errors import DomainError, Forbidden, Invalid
 from shared.fields import Amount, Body, Currency, Id
-from shared.idempotency import Key, once
+from shared.idempotency import KEY_LIMIT, Key, once
 from shared.pages import (
     DISTANT_FUTURE,
     DISTANT_PAST,
@@ -118,6 +118,17 @@ def _result(index: int, ask: Ask, outcome: Requested | DomainError) -> RequestRe
     return RequestResult(index=index, status=201, payee_id=ask.payee_id, id=outcome.payout_id, amount=outcome.amount)
 
 
+def _suffix(start: int) -> str:
+    return f"#{start}" if start else ""
+
+
+def _refuse_key_without_room(key: str | None, payees: int) -> None:
+    # Before the first slice: when a later one is refused, what the earlier ones requested stays.
+    room = KEY_LIMIT - len(_suffix(max(0, payees - 1) // SLICE * SLICE))
+    if key is not None and len(key) > room:
+        raise Invalid(f"An Idempotency-Key for {payees} payees is at most {room} characters.", field="Idempotency-Key")
+
+
 def router(db: Database) -> APIRouter:
     """The routes of payouts that read or request."""
     routes = APIRouter(prefix="/api/v1/payouts", tags=["payouts"])
@@ -154,10 +165,11 @@ def router(db: Database) -> APIRouter:
     @routes.post("/request-batch", response_model=RequestResults)
     async def request_many(request: Request, body: PayoutRequests, caller: Finance, key: Key = None) -> Response:
         """Request a payout of all that is available for each payee, each on its own."""
+        _refuse_key_without_room(key, len(body.payee_ids))
         merged = RequestResults(results=[])
         for start in range(0, len(body.payee_ids), SLICE):
             asks = [Ask(payee_id) for payee_id in body.payee_ids[start : start + SLICE]]
-            slice_key = f"{key}#{start}" if key and start else key
+            slice_key = f"{key}{_suffix(start)}" if key is not None else None
 
             async def effect(conn: Connection, asks: Sequence[Ask] = asks, start: int = start) -> tuple[int, BaseModel]:
                 outcomes = await request_(conn, request, caller, asks, body.currency)
