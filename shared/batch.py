@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from shared import telemetry
-from shared.db import CALL_LIMIT_S, is_transient
+from shared.db import CALL_LIMIT_S, HELD_UP, is_transient
 from shared.errors import Unavailable
 
 Item = TypeVar("Item")
@@ -15,6 +15,10 @@ Result = TypeVar("Result")
 
 BATCH_LIMIT = 500
 QUEUE_LIMIT = 5_000
+# A batch that was held up is tried again in parts, and those of them in parts again: the one among 500 who is to blame is
+# alone at the third time. New parts are begun for so long only, since those who wait behind have 5 s as well.
+PARTS = 10
+PARTS_LIMIT_S = 2.5
 
 
 class Overloaded(Unavailable):
@@ -36,7 +40,8 @@ class Gather(Generic[Item, Result]):
 
     `flush` gets the items in the order of their arrival, those of a call together, at most `limit` unless a call alone
     brings more, and returns one result per item. When it fails for a reason that lies in the data, it is called again
-    for each call alone, so that only the one with the bad item fails.
+    for each call alone, so that only the one with the bad item fails. When it was held up by a lock that somebody has on
+    a row, it is called again for parts of the calls, so that in the end only those fail who want that row.
     """
 
     def __init__(
@@ -113,18 +118,33 @@ class Gather(Generic[Item, Result]):
         return calls
 
     async def _settle(self, calls: list[_Call[Item, Result]]) -> None:
-        try:
-            items = [item for call in calls for item in call.items]
-            results = await self._flush(items)
-            if len(results) != len(items):
-                raise RuntimeError(f"{self._name} has {len(results)} results for {len(items)} items")
-        except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
-            if len(calls) == 1 or is_transient(error):
-                _fail(calls, error)
-                return
-            for call in calls:
-                await self._settle([call])
-            return
+        clock = asyncio.get_running_loop().time
+        give_up_at, held_up = clock() + PARTS_LIMIT_S, None
+        parts = deque([calls])
+        while parts:
+            part = [call for call in parts.popleft() if not call.future.done()]
+            if not part:
+                continue
+            if held_up is not None and clock() >= give_up_at:
+                _fail(part, held_up)
+                continue
+            try:
+                await self._flush_together(part)
+            except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
+                if isinstance(error, HELD_UP):
+                    held_up = error
+                if len(part) == 1 or (is_transient(error) and error is not held_up):
+                    _fail(part, error)
+                    continue
+                size = -(-len(part) // PARTS) if error is held_up else 1
+                # Behind those not tried yet, which may well go through.
+                parts += (part[start : start + size] for start in range(0, len(part), size))
+
+    async def _flush_together(self, calls: Sequence[_Call[Item, Result]]) -> None:
+        items = [item for call in calls for item in call.items]
+        results = await self._flush(items)
+        if len(results) != len(items):
+            raise RuntimeError(f"{self._name} has {len(results)} results for {len(items)} items")
         each = iter(results)
         for call in calls:
             own = list(islice(each, len(call.items)))

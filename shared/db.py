@@ -34,7 +34,10 @@ LIMITS = {
     "tcp_keepalives_count": "2",
 }
 RACE_LIMIT = 5
-BIND_TENANTS = "SELECT set_config('app.tenant', $1, true)"
+BIND_TENANTS = """
+SELECT set_config('app.tenant', $1, true),
+       set_config('lock_timeout', coalesce($2, current_setting('lock_timeout')), true)
+"""
 DURABILITY = """
 SELECT name FROM pg_settings
 WHERE (name IN ('fsync', 'full_page_writes', 'data_checksums') AND setting <> 'on')
@@ -57,6 +60,8 @@ RACES_LOST = (
     asyncpg.InvalidCachedStatementError,
     asyncpg.OutdatedSchemaCacheError,
 )
+# Others work with the same rows, or the statement is too much for its time: what a smaller call need not meet.
+HELD_UP = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
 Result = TypeVar("Result")
 _encode = msgspec.json.Encoder().encode
 
@@ -107,10 +112,13 @@ class Database:
         return self._pool
 
     @asynccontextmanager
-    async def transaction(self, *tenants: str, snapshot: bool = False) -> AsyncIterator[Connection]:
+    async def transaction(
+        self, *tenants: str, snapshot: bool = False, lock_limit_ms: int | None = None
+    ) -> AsyncIterator[Connection]:
         """A transaction that sees the rows of `tenants` only; committed when the block ends well, over within 5 s.
 
-        With `snapshot` it only reads, and all its statements see the same moment. Raises TimeoutError.
+        With `snapshot` it only reads, and all its statements see the same moment. It waits for a lock at most
+        `lock_limit_ms`. Raises TimeoutError.
         """
         pool = await self.pool()
         async with asyncio.timeout(CALL_LIMIT_S):
@@ -119,7 +127,7 @@ class Database:
                 kind = conn.transaction(isolation="repeatable_read", readonly=True) if snapshot else conn.transaction()
                 await kind.start()
                 try:
-                    await bind_tenants(conn, tenants)
+                    await bind_tenants(conn, tenants, lock_limit_ms=lock_limit_ms)
                     yield conn
                 except (TimeoutError, asyncio.CancelledError):
                     raise
@@ -134,16 +142,18 @@ class Database:
             finally:
                 await pool.release(conn)
 
-    async def run(self, call: Callable[[Connection], Awaitable[Result]], *tenants: str) -> Result:
-        """`call` in a transaction of `tenants`; run again, a few times, when it lost a race that it cannot lose twice."""
+    async def run(
+        self, call: Callable[[Connection], Awaitable[Result]], *tenants: str, lock_limit_ms: int | None = None
+    ) -> Result:
+        """`call` in a transaction as above; run again, a few times, when it lost a race that it cannot lose twice."""
         async with asyncio.timeout(CALL_LIMIT_S):
             for _ in range(RACE_LIMIT - 1):
                 try:
-                    async with self.transaction(*tenants) as conn:
+                    async with self.transaction(*tenants, lock_limit_ms=lock_limit_ms) as conn:
                         return await call(conn)
                 except RACES_LOST:
                     continue
-            async with self.transaction(*tenants) as conn:
+            async with self.transaction(*tenants, lock_limit_ms=lock_limit_ms) as conn:
                 return await call(conn)
 
     async def refuse_unsafe_server(self) -> None:
@@ -167,9 +177,10 @@ class Database:
         self._pool = None
 
 
-async def bind_tenants(conn: Connection, tenants: Iterable[str]) -> None:
-    """Make the rows of `tenants` the only ones that this transaction sees."""
-    await conn.execute(BIND_TENANTS, ",".join(sorted(set(tenants))))
+async def bind_tenants(conn: Connection, tenants: Iterable[str], *, lock_limit_ms: int | None = None) -> None:
+    """Make the rows of `tenants` the only ones that this transaction sees, and limit its waits for locks, if at all."""
+    limit = None if lock_limit_ms is None else str(lock_limit_ms)
+    await conn.execute(BIND_TENANTS, ",".join(sorted(set(tenants))), limit)
 
 
 def as_rows(rows: Sequence[Any]) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from services.payments.api import gateway_accounts as account_routes
 from services.payments.api import payments as payment_routes
@@ -20,6 +21,11 @@ from shared.errors import DomainError
 from shared.http import Edge
 from shared.process import Role, Service, foundation, main
 
+# Whoever waits for a row that somebody holds keeps all waiting who share the transaction. Of bulk, one in flight may
+# have to wait for the other.
+LOCK_LIMIT_MS = 500
+BULK_LOCK_LIMIT_MS = 1_500
+
 
 def build(settings: Settings, role: Role) -> Service:
     """The service as `role` runs it."""
@@ -28,16 +34,18 @@ def build(settings: Settings, role: Role) -> Service:
     )
     wake_relay = asyncio.Event()
 
-    async def record(receipts: Sequence[Receipt]) -> list[Recorded | DomainError]:
+    async def record(receipts: Sequence[Receipt], lock_limit_ms: int = LOCK_LIMIT_MS) -> list[Recorded | DomainError]:
         recorded = await service.db.run(
-            lambda conn: record_payments(conn, receipts, now=utc_now()), *{r.tenant_id for r in receipts}
+            lambda conn: record_payments(conn, receipts, now=utc_now()),
+            *{r.tenant_id for r in receipts},
+            lock_limit_ms=lock_limit_ms,
         )
         wake_relay.set()
         return recorded
 
     gather = Gather("receipts", record)
     # Its own, so that no callback waits behind thousands of payments. While PostgreSQL writes some, the next are worked out.
-    bulk = Gather("bulk", record, in_flight=2, queue_limit=20_000)
+    bulk = Gather("bulk", partial(record, lock_limit_ms=BULK_LOCK_LIMIT_MS), in_flight=2, queue_limit=20_000)
     vault = Vault(settings.secrets_keys.get_secret_value())
     if role in {"all", "api"}:
         service.api.include_router(tenant_routes.router(service.db))

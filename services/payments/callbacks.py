@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from services.payments.gateways.registry import GATEWAYS
 from services.payments.models import Callback, Receipt
 from shared import telemetry
-from shared.db import Connection, Database, is_transient
+from shared.db import HELD_UP, Connection, Database, is_transient
 from shared.log import logger
 
 log = logger(__name__)
@@ -74,7 +74,7 @@ async def _retry(db: Database, tenant_id: str, callback_id: object, record: Reco
         callback = Callback(row["callback_id"], row["webhook_id"], row["body"], row["received_at"], is_stored=True)
         await record(GATEWAYS[row["gateway"]].parse(callback, tenant_id=tenant_id, account_id=row["account_id"]))
     except Exception as error:
-        if is_transient(error):
+        if is_transient(error) and not isinstance(error, HELD_UP):  # a held row must not stop those due behind it
             raise
         log.warning(
             "callback still not applicable", tenant_id=tenant_id, callback_id=str(callback_id), error=repr(error)

@@ -107,9 +107,18 @@ async def create_tenant(running: Running, tenant: str = "t1", currency: str = "K
 async def new_payments(run: Any) -> Payments:
     """A service of its own, with its tenant and account."""
     running = await run("payments")
-    await create_tenant(running)
+    return await _with_tenant(running, "t1")
+
+
+async def another_tenant(payments: Payments) -> Payments:
+    """The tenant `t2` of the same service, with an account of its own; for its callbacks only."""
+    return await _with_tenant(payments.running, "t2")
+
+
+async def _with_tenant(running: Running, tenant: str) -> Payments:
+    await create_tenant(running, tenant)
     answer = await running.http.post(
-        "/api/v1/gateway-accounts", json={"gateway": "standard"}, headers=running.as_("admin")
+        "/api/v1/gateway-accounts", json={"gateway": "standard"}, headers=running.as_("admin", tenant=tenant)
     )
     assert answer.status_code == 201, answer.text
     return Payments(running, answer.json()["id"], answer.json()["secret"])

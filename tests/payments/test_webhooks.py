@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import random
+import time
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -22,7 +23,7 @@ from services.payments.settings import Settings
 from shared.audit import Actor
 from shared.ids import new_id
 from tests.conftest import SHARED_FILES, connected, environment
-from tests.payments.conftest import Payments, callback_body, sign
+from tests.payments.conftest import Payments, another_tenant, callback_body, sign
 from tests.payments.mutations import mutated
 
 GATEWAY = StandardGateway()
@@ -295,6 +296,10 @@ CREATE FUNCTION refuse_poison() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN IF NEW.transaction_id = 'poison' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$;
 CREATE TRIGGER refuse_poison BEFORE INSERT ON payments FOR EACH ROW EXECUTE FUNCTION refuse_poison();
 """
+REFUSE_ALL = """
+CREATE FUNCTION refuse_all() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON payments FOR EACH ROW EXECUTE FUNCTION refuse_all();
+"""
 CALLBACKS = "SELECT webhook_id, body, handled_at, payment_id, attempts, error FROM callbacks ORDER BY received_at"
 
 
@@ -303,7 +308,7 @@ async def sweep(payments: Payments, *, later_s: float) -> int:
 
     async def record(receipt):
         (recorded,) = await service.db.run(
-            lambda conn: record_payments(conn, [receipt], now=datetime.now(UTC)), receipt.tenant_id
+            lambda conn: record_payments(conn, [receipt], now=datetime.now(UTC)), receipt.tenant_id, lock_limit_ms=100
         )
         return recorded
 
@@ -362,6 +367,47 @@ async def test_two_sweeps_at_once_give_one_effect(payments: Payments):
     assert (await payments.see(request["id"]))["paid"] == 1000
     async with connected(payments.running.urls.app, "t1") as conn:
         assert await conn.fetchval("SELECT count(*) FROM outbox WHERE topic = 'payments'") == 1
+
+
+async def test_a_request_that_somebody_holds_stops_nobody_else(payments: Payments):
+    other = await another_tenant(payments)
+    request = await payments.request(1000)
+    held = callback_body(request_id=request["id"], transaction_id="held")
+    async with connected(payments.running.urls.app, "t1") as holder, holder.transaction():
+        await holder.execute("SELECT FROM requests WHERE request_id = $1 FOR UPDATE", request["id"])
+        started = time.monotonic()
+        answers = await asyncio.gather(
+            *(payments.callback(transaction_id=f"x{n}") for n in range(5)),
+            payments.send(held, sign(payments.secret, held)),
+            *(who.callback(transaction_id=f"y{n}") for n in range(10) for who in (payments, other)),
+        )
+        took_s = time.monotonic() - started
+    refused = answers.pop(5)
+    assert [answer.json() for answer in answers] == [{"result": "recorded"}] * 25
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert took_s < 3
+    assert (await payments.send(held, sign(payments.secret, held))).json() == {"result": "recorded"}
+    assert (await payments.see(request["id"]))["paid"] == 1000
+    async with connected(payments.running.urls.app, "t1", "t2") as conn:
+        assert await conn.fetchval("SELECT count(*) FROM payments") == 26
+        assert await conn.fetchval("SELECT count(*) FROM callbacks WHERE handled_at IS NOT NULL") == 26
+        assert await conn.fetchval("SELECT count(*) FROM outbox WHERE topic = 'payments'") == 26
+
+
+async def test_a_stored_callback_whose_request_is_held_stops_no_other(payments: Payments):
+    owner = await asyncpg.connect(payments.running.urls.owner)
+    await owner.execute(REFUSE_ALL)
+    request = await payments.request(1000)
+    for data in ({"request_id": request["id"], "transaction_id": "held"}, {"transaction_id": "free"}):
+        assert (await payments.callback(**data)).json() == {"result": "stored"}
+    await owner.execute("DROP TRIGGER refuse ON payments")
+    await owner.close()
+    async with connected(payments.running.urls.app, "t1") as holder, holder.transaction():
+        await holder.execute("SELECT FROM requests WHERE request_id = $1 FOR UPDATE", request["id"])
+        assert await sweep(payments, later_s=60) == 2
+        assert [payment["transaction_id"] for payment in await payments.payments()] == ["free"]
+    assert await sweep(payments, later_s=3_600) == 1
+    assert (await payments.see(request["id"]))["paid"] == 1000
 
 
 async def test_every_delivery_is_kept_byte_for_byte(payments: Payments):

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
+from asyncpg import LockNotAvailableError, QueryCanceledError
 
 from shared.batch import BATCH_LIMIT, Gather, Overloaded
 from shared.db import ConcurrentWrite
@@ -20,6 +21,7 @@ class Flush:
         self.entered = asyncio.Event()
         self.in_flight = self.most_in_flight = 0
         self.poison = {}
+        self.pause_s = 0.0
 
     async def __call__(self, items):
         self.batches.append(items)
@@ -28,6 +30,7 @@ class Flush:
         self.entered.set()
         try:
             await self.door.wait()
+            await asyncio.sleep(self.pause_s)
             for item in items:
                 if item in self.poison:
                     raise self.poison[item]
@@ -103,6 +106,32 @@ async def test_a_transient_error_goes_to_all_and_is_not_tried_singly(error):
         assert flush.batches == [[0], [1, 2, 3]]
         flush.poison.clear()
         assert await asyncio.wait_for(gather.submit(2), 1) == "result of 2"
+
+
+async def test_who_is_held_up_fails_alone_and_what_is_tried_again_keeps_its_order():
+    flush = Flush()
+    flush.poison |= {300: LockNotAvailableError("held"), 7: QueryCanceledError("too much")}
+    async with gathering(flush) as gather:
+        items = list(range(1, BATCH_LIMIT + 1))
+        answers = await submit_behind_a_blocked_flush(flush, gather, items)
+        assert [answer for answer in answers if not isinstance(answer, str)] == [flush.poison[7], flush.poison[300]]
+        assert [answers[n] for n in (0, 1, 299, 301, 500)] == [f"result of {n}" for n in (0, 1, 299, 301, 500)]
+        assert all(batch == sorted(batch) for batch in flush.batches)
+        # The whole, its tenths, the tenths of two of these, and those of two again: nothing is flushed oftener.
+        assert [len(batch) for batch in flush.batches] == [1, BATCH_LIMIT, *[50] * 10, *[5] * 20, *[1] * 10]
+        assert await asyncio.wait_for(gather.submit(1_000), 1) == "result of 1000"
+
+
+async def test_when_all_are_held_up_the_others_wait_for_so_long_only(monkeypatch):
+    monkeypatch.setattr("shared.batch.PARTS_LIMIT_S", 0.2)
+    flush = Flush()
+    held = LockNotAvailableError("held")
+    flush.poison |= dict.fromkeys(range(1, BATCH_LIMIT + 1), held)
+    flush.pause_s = 0.05
+    async with gathering(flush) as gather:
+        answers = await submit_behind_a_blocked_flush(flush, gather, [*range(1, BATCH_LIMIT + 1), 1_000])
+    assert answers == ["result of 0", *[held] * BATCH_LIMIT, "result of 1000"]
+    assert 3 <= len(flush.batches) <= 1 + 5 + 1
 
 
 async def test_the_items_of_a_call_are_flushed_together_and_their_results_keep_its_order():
