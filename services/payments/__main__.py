@@ -24,7 +24,7 @@ from shared.process import Role, Service, foundation, main
 # Whoever waits for a row that somebody holds keeps all waiting who share the transaction. Of bulk, one in flight may
 # have to wait for the other.
 LOCK_LIMIT_MS = 500
-BULK_LOCK_LIMIT_MS = 1_500
+BULK_LOCK_LIMIT_MS = 750
 
 
 def build(settings: Settings, role: Role) -> Service:

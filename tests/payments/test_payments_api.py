@@ -157,6 +157,21 @@ async def test_batches_at_once_share_transactions_and_nothing_else(payments: Pay
     assert transactions < len({call for _, _, call in made})
 
 
+async def test_a_request_that_somebody_holds_fails_the_batches_that_name_it_and_no_others(payments: Payments):
+    names = [f"r{n}" for n in range(8)]
+    for name in names:
+        await payments.request(1000, id=name)
+    async with connected(payments.running.urls.app, "t1") as holder, holder.transaction():
+        await holder.execute("SELECT FROM requests WHERE request_id = 'r5' FOR UPDATE")
+        answers = await asyncio.gather(
+            *(post(payments, {"items": [cash(name, transaction_id=name)]}, path=f"{ROUTE}/batch") for name in names)
+        )
+    assert [answer.status_code for answer in answers] == [503 if name == "r5" else 200 for name in names]
+    again = await post(payments, {"items": [cash("r5", transaction_id="r5")]}, path=f"{ROUTE}/batch")
+    assert again.json()["results"][0]["status"] == 201
+    assert {(await payments.see(name))["paid"] for name in names} == {1000}
+
+
 async def test_who_may_record(payments: Payments):
     request = await payments.request(1000)
     for role in ("manager", "driver", "client", "operator"):

@@ -389,6 +389,16 @@ async def test_tenants_are_bound_to_the_transaction_not_to_the_session(database)
     await db.close()
 
 
+async def test_a_limit_on_waiting_for_locks_is_the_transactions_own(database):
+    db = Database((await database("payments")).app, "test", size=1)
+    limits = []
+    for limit_ms in (None, 300, None):
+        async with db.transaction("t1", lock_limit_ms=limit_ms) as conn:
+            limits.append(await conn.fetchval("SHOW lock_timeout"))
+    assert limits == ["0", "300ms", "0"]
+    await db.close()
+
+
 async def test_a_lost_race_is_run_again_and_a_real_error_is_not(database):
     from shared.db import ConcurrentWrite
 
