@@ -115,10 +115,10 @@ def _work_out(work: _Work, receipt: Receipt, now: datetime) -> Recorded | Domain
     known = work.payments.get(receipt.key)
     if known is not None and receipt.must_fit and known.request_id != receipt.request_id:
         return TransactionDiffers(f"There is another payment {receipt.transaction_id}.", field="transaction_id")
-    if known is not None and _names_request_late(known, receipt):
-        return _join_late(work, known, receipt, now)
     if not takes_effect(known, receipt.status):
         assert known is not None  # noqa: S101 - takes_effect says so
+        if known.request_id is None and receipt.request_id is not None:
+            _name_late(work, known, receipt, now)
         return Recorded("duplicate", known)
     if known is not None and known.request_id is not None and receipt.request_id is None:
         raise ConcurrentWrite("the transaction's request was named just now")
@@ -138,19 +138,16 @@ def _work_out(work: _Work, receipt: Receipt, now: datetime) -> Recorded | Domain
     return Recorded("recorded", payment)
 
 
-def _names_request_late(known: Payment, receipt: Receipt) -> bool:
-    return known.status == PaymentStatus.COMPLETED and known.request_id is None and receipt.request_id is not None
-
-
-def _join_late(work: _Work, known: Payment, receipt: Receipt, now: datetime) -> Recorded:
-    """The money is there already, without a request; an earlier or repeated word of the gateway names one."""
+def _name_late(work: _Work, known: Payment, receipt: Receipt, now: datetime) -> None:
+    """The payment is known already, without a request; an earlier or repeated word of the gateway names one."""
     known.request_id, known.updated_at = receipt.request_id, now
+    work.touched[receipt.key] = known
+    if known.status != PaymentStatus.COMPLETED:
+        return  # the name is kept for the money that may come; no step of a payment is told twice
     request = work.requests.get(_request_key(receipt) or ("", ""))
     settle(known, request)
-    work.touched[receipt.key] = known
-    if request is not None and request.status != RequestStatus.AWAITED:
+    if request is not None and request.status != RequestStatus.AWAITED:  # else it is told when that is registered
         work.events.append(event(known, matched=True))
-    return Recorded("duplicate", known)
 
 
 def _new_state(known: Payment | None, receipt: Receipt, now: datetime) -> Payment:

@@ -225,6 +225,12 @@ async def _payments(world: World, tenant: str) -> None:
     await world.callback(tenant, amount=333, transaction_id="nobody-knows")
     await world.callback(tenant, request_id="never-registered", amount=334)
     await world.callback(tenant, kind="failed", amount=555)  # no request, no fleet
+    for kind in ("pending", "failed", "completed"):  # each without its request, which an earlier word names late
+        await world.request(tenant, f"late-{kind}", 900)
+        await world.callback(tenant, kind=kind, amount=900, transaction_id=f"late-{kind}")
+        await world.callback(
+            tenant, kind="pending", amount=900, transaction_id=f"late-{kind}", request_id=f"late-{kind}"
+        )
     await world.request(tenant, "cash", 1500, payees=three)
     cash = {"request_id": "cash", "transaction_id": "cash-1", "amount": 1500, "currency": ZONES[tenant][1],
             "method": "cash", "paid_at": "2026-03-01T20:30:00Z"}  # fmt: skip

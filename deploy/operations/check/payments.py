@@ -44,9 +44,10 @@ FROM payments AS p LEFT JOIN requests AS r USING (tenant_id, request_id), LATERA
                               'vehicle_id', r.vehicle_id, 'platform', r.platform,
                               'payees', coalesce(r.payees, '[]')) AS should
 ) AS compared
-WHERE p.status = 'completed' AND has <> should
+WHERE (p.status = 'completed' AND has <> should) OR (p.request_id IS NOT NULL AND r.request_id IS NULL)
 """
-# A word of the gateway that names the request of unmatched money changes the row and is not told.
+# A word of the gateway that names the request of unmatched money, or of a payment without money, changes the row and is
+# not told.
 PAYMENTS_TOLD = """
 WITH told AS (
     SELECT DISTINCT ON (tenant_id, key) tenant_id, key, event ->> 'type' AS type, event -> 'data' AS data,
@@ -62,7 +63,8 @@ LEFT JOIN LATERAL json_to_record(t.data) AS d (
     client_id text, fleet_id text, route_id text, vehicle_id text, platform text, payees jsonb, applied bigint, fee bigint,
     flags jsonb, failure_code text
 ) ON true, LATERAL (
-    SELECT d.request_id IS NULL AND p.flags @> '{unmatched}' AS may_be_named, p.status = 'completed' AS is_paid
+    SELECT d.request_id IS NULL AND (p.flags @> '{unmatched}' OR p.status <> 'completed') AS may_be_named,
+           p.status = 'completed' AS is_paid
 ) AS known, LATERAL (
     SELECT jsonb_build_object(
                'status', p.status, 'account_id', p.account_id, 'transaction_id', p.transaction_id, 'amount', p.amount,
