@@ -113,7 +113,7 @@ def _request_key(receipt: Receipt) -> Key | None:
 
 def _work_out(work: _Work, receipt: Receipt, now: datetime) -> Recorded | DomainError:
     known = work.payments.get(receipt.key)
-    if known is not None and receipt.must_fit and known.request_id != receipt.request_id:
+    if known is not None and receipt.must_fit and _told(known) != _told(receipt):
         return TransactionDiffers(f"There is another payment {receipt.transaction_id}.", field="transaction_id")
     if not takes_effect(known, receipt.status):
         assert known is not None  # noqa: S101 - takes_effect says so
@@ -136,6 +136,11 @@ def _work_out(work: _Work, receipt: Receipt, now: datetime) -> Recorded | Domain
     work.payments[receipt.key] = work.touched[receipt.key] = payment
     work.events.append(event(payment))
     return Recorded("recorded", payment)
+
+
+def _told(payment: Payment | Receipt) -> tuple[object, ...]:
+    """What whoever records a payment by hand must say again, or the repetition would seem to have replaced it."""
+    return payment.request_id, payment.amount, payment.currency, payment.method
 
 
 def _name_late(work: _Work, known: Payment, receipt: Receipt, now: datetime) -> None:

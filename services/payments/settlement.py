@@ -49,8 +49,12 @@ def refuse_misfit(receipt: Receipt, request: Request | None) -> None:
     if receipt.currency != request.currency:
         raise CurrencyMismatch(f"The request is in {request.currency}.", field="currency")
     still_due = due(request)
-    if receipt.amount > still_due or (receipt.amount < still_due and not receipt.partial):
-        raise AmountMismatch(f"{still_due} is due; a smaller amount must say that it is partial.", field="amount")
+    if receipt.amount > still_due:
+        raise AmountMismatch(f"Only {still_due} is due, in minor units.", field="amount")
+    if receipt.amount < still_due and not receipt.partial:
+        raise AmountMismatch(
+            f"{still_due} is due, in minor units; a smaller amount must say that it is partial.", field="amount"
+        )
 
 
 def describe(payment: Payment, request: Request | None) -> None:

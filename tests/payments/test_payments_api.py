@@ -46,10 +46,12 @@ async def test_cash_is_recorded_once(payments: Payments):
     assert (said["client_id"], said["fleet_id"], said["route_id"], said["vehicle_id"]) == ("c1", "f1", "r1", "v1")
     assert (await payments.see(request["id"]))["paid"] == 1000
     assert (await get(payments, f"/{said['id']}")).json() == said
-    changed = await post(
-        payments, body | {"amount": 1, "partial": True}
-    )  # the transaction is known: nothing new happens
-    assert (changed.status_code, changed.json()) == (200, said)
+    other = await payments.request(1000)
+    for change in ({"amount": 1, "partial": True}, {"currency": "USD"}, {"method": "card"}, {"request_id": other["id"]}):
+        changed = await post(payments, body | change)
+        assert (changed.status_code, changed.json()["type"]) == (409, "urn:takings:problem:transaction-differs"), change
+    later = body | {"paid_at": "2026-03-01T09:00:00Z"}
+    assert (await post(payments, later)).json() == said
 
 
 async def test_what_does_not_fit_is_refused_and_leaves_nothing(payments: Payments):

@@ -120,7 +120,10 @@ def router(db: Database, bulk: Gather[Receipt, Recorded | DomainError]) -> APIRo
 
     @routes.post("", status_code=201, response_model=PaymentOut, responses={200: SAME_AGAIN | {"model": PaymentOut}})
     async def create(request: Request, body: PaymentIn, caller: Recorder, key: Key = None) -> Response:
-        """Record a payment; the same transaction_id again is 200 and the payment that is there."""
+        """Record a payment; the same again is 200 and the payment that is there.
+
+        With another request, amount, currency or method, a transaction_id that is there is 409.
+        """
         receipt = body.to_receipt(caller.tenant, actor(request, caller))
 
         async def effect(conn: Connection) -> tuple[int, BaseModel]:
