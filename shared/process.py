@@ -55,6 +55,7 @@ class Service:
     probe_db: Database
     publisher: Publisher
     tasks: dict[str, Task] = field(default_factory=dict)
+    consume_after_s: float = 0.0
 
 
 def foundation(name: str, summary: str, settings: ServiceSettings, *, publishes: Sequence[str] = ()) -> Service:
@@ -87,6 +88,8 @@ def main(package: str, kind: type[ServiceSettings], build: Callable[[Any, Role],
     configure(name, settings.log_level)
     telemetry.configure_traces(name, settings.otlp_endpoint)
     service = build(settings, role)
+    if role == "all":
+        service.consume_after_s = CONSUME_AFTER_S  # loading would hold up the answers to those who wait since a crash
     gc.freeze()  # what was made until here stays for ever: no need to look at it again and again
     gc.set_threshold(GARBAGE_AT, 20, 20)
     gc.enable()  # `services` has disabled it

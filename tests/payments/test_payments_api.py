@@ -47,7 +47,12 @@ async def test_cash_is_recorded_once(payments: Payments):
     assert (await payments.see(request["id"]))["paid"] == 1000
     assert (await get(payments, f"/{said['id']}")).json() == said
     other = await payments.request(1000)
-    for change in ({"amount": 1, "partial": True}, {"currency": "USD"}, {"method": "card"}, {"request_id": other["id"]}):
+    for change in (
+        {"amount": 1, "partial": True},
+        {"currency": "USD"},
+        {"method": "card"},
+        {"request_id": other["id"]},
+    ):
         changed = await post(payments, body | change)
         assert (changed.status_code, changed.json()["type"]) == (409, "urn:takings:problem:transaction-differs"), change
     later = body | {"paid_at": "2026-03-01T09:00:00Z"}

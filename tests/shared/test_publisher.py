@@ -101,7 +101,7 @@ class Watched:
     """A line to the broker for all clients of this process, and what they have open."""
 
     def __init__(self, line):
-        self.line, self._sockets = line, []
+        self.line, self._sockets, self._others = line, [], set(aiokafka_tasks())
 
     async def connect(self, _host, _port, **options):
         """In the client's place of `create_conn`: the broker would send its clients past the line."""
@@ -111,10 +111,10 @@ class Watched:
 
     async def is_quiet(self):
         """No task of the client runs, and no socket of it is open."""
-        return not running_tasks() and all(socket.fileno() == -1 for socket in self._sockets)
+        return not set(aiokafka_tasks()) - self._others and all(socket.fileno() == -1 for socket in self._sockets)
 
 
-def running_tasks():
+def aiokafka_tasks():
     return [task for task in asyncio.all_tasks() if "aiokafka" in task.get_coro().cr_code.co_filename]
 
 
