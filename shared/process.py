@@ -88,8 +88,8 @@ def main(package: str, kind: type[ServiceSettings], build: Callable[[Any, Role],
     configure(name, settings.log_level)
     telemetry.configure_traces(name, settings.otlp_endpoint)
     service = build(settings, role)
-    if role == "all":
-        service.consume_after_s = CONSUME_AFTER_S  # loading would hold up the answers to those who wait since a crash
+    if role == "all":  # callers may wait since a crash: loading what consumers need would hold up their answers
+        service.consume_after_s = CONSUME_AFTER_S
     gc.freeze()  # what was made until here stays for ever: no need to look at it again and again
     gc.set_threshold(GARBAGE_AT, 20, 20)
     gc.enable()  # `services` has disabled it
@@ -204,9 +204,7 @@ def consumers(
     async def consume(
         group_id: str, events: Sequence[type[Event]], apply: Apply, tenants: TenantCopy | AnyTenant
     ) -> None:
-        await asyncio.sleep(
-            CONSUME_AFTER_S
-        )  # callers who wait since a crash first: loading would hold up their answers
+        await asyncio.sleep(service.consume_after_s)
         consumer = await asyncio.to_thread(_load_consumer)
         await consumer(
             settings.kafka_bootstrap,

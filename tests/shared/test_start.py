@@ -1,5 +1,6 @@
 """A service is ready soon after its start: it loads only what requests need, and nobody looks for garbage meanwhile."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -11,15 +12,18 @@ from deploy.service_commands import Surroundings, service_command
 from deploy.stack_secrets import read_or_make_secrets
 from deploy.state import PROJECT
 from deploy.tokens import TokenIssuer
+from shared import process
 
 NOT_NEEDED = {"alembic", "faststream", "httpx", "opentelemetry.sdk", "psutil", "rich", "sqlalchemy"}
 START = """
 import gc, json, runpy, sys, uvloop
 
 def started(serving):
+    puts_off_s = serving.cr_frame.f_locals["service"].consume_after_s
     serving.close()
     loaded = [name for name, module in sys.modules.items() if module]
-    print(json.dumps({"looked": looked, "looks": gc.isenabled(), "loaded": loaded, "compiles": sys.dont_write_bytecode}))
+    print(json.dumps({"looked": looked, "looks": gc.isenabled(), "loaded": loaded, "compiles": sys.dont_write_bytecode,
+                      "puts_off_s": puts_off_s}))
 
 looked = []
 gc.callbacks.append(lambda phase, info: looked.append(phase))
@@ -30,18 +34,41 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 
 
+def started(service, role, tmp_path):
+    """What a service is like at the moment in which it begins to serve."""
+    around = Surroundings("postgresql://nobody@127.0.0.1:1/none", "127.0.0.1:1", 1, TokenIssuer(tmp_path).public_key,
+                          read_or_make_secrets(tmp_path))  # fmt: skip
+    command = service_command(service, role, port=1, around=around, logs=tmp_path)
+    argv = [sys.executable, "-c", START, f"services.{service}", role]
+    run = subprocess.run(argv, env=command.env, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_start_loads_what_requests_need_and_collects_no_garbage(service, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    around = Surroundings("postgresql://nobody@127.0.0.1:1/none", "127.0.0.1:1", 1, TokenIssuer(tmp_path).public_key,
-                          read_or_make_secrets(tmp_path))  # fmt: skip
-    command = service_command(service, "all", port=1, around=around, logs=tmp_path)
-    argv = [sys.executable, "-c", START, f"services.{service}", "all"]
-    run = subprocess.run(argv, env=command.env, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    start = json.loads(run.stdout)
+    start = started(service, "all", tmp_path)
     assert set(start["loaded"]) & NOT_NEEDED == set()
     assert f"services.{service}.worker" in start["loaded"]
     assert start["looked"] == []
     assert start["looks"]
     assert not start["compiles"]
+
+
+def test_a_process_without_callers_does_not_put_off_its_consumers(tmp_path):
+    assert started("reporting", "all", tmp_path)["puts_off_s"] > 0
+    assert started("reporting", "worker", tmp_path)["puts_off_s"] == 0
+
+
+async def test_consumers_that_nothing_puts_off_load_at_once(run, monkeypatch):
+    loaded, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def load():
+        loop.call_soon_threadsafe(loaded.set)
+        raise OSError
+
+    monkeypatch.setattr(process, "CONSUME_AFTER_S", 3_600)
+    monkeypatch.setattr(process, "_load_consumer", load)
+    await run("reporting", role="worker")
+    await asyncio.wait_for(loaded.wait(), 20)
