@@ -16,7 +16,7 @@ import asyncpg
 import msgspec
 
 from shared import telemetry
-from shared.db import CALL_LIMIT_S, LIMITS, PLANS, TRANSIENT, Connection, as_rows
+from shared.db import CALL_LIMIT_S, LIMITS, PLANS, TRANSIENT, Connection, Database, as_rows
 from shared.events import Event, encode
 from shared.ids import new_id
 from shared.log import logger
@@ -56,7 +56,7 @@ SELECT pg_snapshot_xmin(now)::text::bigint AS oldest, pg_snapshot_xmax(now)::tex
 FROM pg_current_snapshot() AS now
 """
 BACKLOG = """
-SELECT count(*) AS events, coalesce(extract(epoch FROM $1 - min(created_at)), 0)::float8 AS oldest_s
+SELECT count(*) AS waiting, coalesce(extract(epoch FROM $1 - min(created_at)), 0)::float8 AS oldest_s
 FROM outbox WHERE published_at IS NULL
 """
 
@@ -179,9 +179,10 @@ class Relay:
         self.wake.clear()
 
 
-async def measure_backlog(conn: Connection, *, now: datetime) -> None:
-    """Set the metrics of what is not yet published; `conn` is the system role's."""
-    row = await conn.fetchrow(BACKLOG, now)
+async def measure_backlog(system_db: Database, *, now: datetime) -> None:
+    """Set the metrics of what is not yet published."""
+    async with system_db.transaction() as conn:
+        row = await conn.fetchrow(BACKLOG, now)
     if row is not None:
-        telemetry.OUTBOX_BACKLOG.set(row["events"])
+        telemetry.OUTBOX_BACKLOG.set(row["waiting"])
         telemetry.OUTBOX_AGE.set(row["oldest_s"])

@@ -37,7 +37,7 @@ PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
 HEALTHY_AFTER_S = 30.0
 STOP_LIMIT_S = 3.0
-OBSERVE_EVERY_S = 2.0
+MEASURE_EVERY_S = 2.0
 CONSUME_AFTER_S = 1.0
 FORGET_EVERY_S = 600.0
 GARBAGE_AT = 100_000  # more objects than any batch holds at once: a count that high is cycles, not work under way
@@ -70,6 +70,12 @@ def foundation(name: str, summary: str, settings: ServiceSettings, *, publishes:
     probe_db = Database(url, f"{name} probe", 1)
     service = Service(name, api, Edge(api), db, system_db, probe_db, Publisher(settings.kafka_bootstrap, publishes))
     add_health(api, probe_db)
+
+    async def measure() -> None:
+        await outbox.measure_backlog(system_db, now=datetime.now(UTC))
+
+    if publishes:  # in every role: whichever process is asked, `/health` knows
+        service.tasks["measure-outbox"] = every(MEASURE_EVERY_S, measure)
     return service
 
 
@@ -175,12 +181,8 @@ def every(seconds: float, call: Callable[[], Awaitable[None]]) -> Task:
 
 
 def outbox_tasks(service: Service, settings: ServiceSettings, wake: asyncio.Event) -> dict[str, Task]:
-    """The relay of the service's outbox, its metrics, and the forgetting of old idempotency keys."""
+    """The relay of the service's outbox, and the forgetting of old idempotency keys."""
     relay = outbox.Relay(settings.system_database_url.get_secret_value(), service.publisher, wake)
-
-    async def observe() -> None:
-        async with service.system_db.transaction() as conn:
-            await outbox.measure_backlog(conn, now=datetime.now(UTC))
 
     async def forget() -> None:
         before, done = datetime.now(UTC) - timedelta(days=idempotency.KEEP_FOR_DAYS), ""
@@ -190,7 +192,6 @@ def outbox_tasks(service: Service, settings: ServiceSettings, wake: asyncio.Even
 
     return {
         "relay": relay.run,
-        "observe-outbox": every(OBSERVE_EVERY_S, observe),
         "forget-keys": every(FORGET_EVERY_S, forget),
     }
 

@@ -17,14 +17,11 @@ from deploy.operations.access import connected, kafka_bootstrap
 from shared.db import CALL_LIMIT_S
 from shared.events.catalogue import PUBLISHED_BY
 from shared.events.tenants import TenantConfigured
+from shared.outbox import BACKLOG
 
 LATE_AFTER_S = 60.0
 RETRY_AFTER_S = 0.2
 
-OUTBOX = """
-SELECT count(*) AS waiting, coalesce(extract(epoch FROM $1 - min(created_at)), 0)::float8 AS oldest_s, NULL AS last_error
-FROM outbox WHERE published_at IS NULL
-"""
 CALLBACKS = """
 SELECT count(*) AS waiting, coalesce(extract(epoch FROM $1 - min(received_at)), 0)::float8 AS oldest_s,
        (array_agg(error ORDER BY retry_at DESC))[1] AS last_error
@@ -48,7 +45,7 @@ class Queue(msgspec.Struct, frozen=True):
 
     waiting: int
     oldest_s: float
-    last_error: str | None
+    last_error: str | None = None
 
 
 class PartitionLag(msgspec.Struct, frozen=True):
@@ -91,7 +88,7 @@ class Lag(msgspec.Struct, frozen=True):
 
 async def measure_lag(*, now: datetime) -> Lag:
     """Ask the databases, as their auditors, and the broker. Raises StackError without access to them."""
-    outbox = {service: await _queue(service, OUTBOX, now) for service in sorted(PUBLISHED_BY)}
+    outbox = {service: await _queue(service, BACKLOG, now) for service in sorted(PUBLISHED_BY)}
     callbacks = await _queue("payments", CALLBACKS, now)
     mails = await _queue("alerts", MAILS, now)
     try:

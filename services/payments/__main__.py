@@ -8,6 +8,7 @@ from services.payments.api import gateway_accounts as account_routes
 from services.payments.api import payments as payment_routes
 from services.payments.api import requests as request_routes
 from services.payments.api import tenants as tenant_routes
+from services.payments.callbacks import measure_unhandled
 from services.payments.describe_webhooks import describe_webhooks
 from services.payments.gateway_accounts import Accounts, Vault
 from services.payments.models import Receipt
@@ -19,7 +20,7 @@ from shared.batch import Gather
 from shared.edge import utc_now
 from shared.errors import DomainError
 from shared.http import Edge
-from shared.process import Role, Service, foundation, main
+from shared.process import Role, Service, every, foundation, main
 
 # Whoever waits for a row that somebody holds keeps all waiting who share the transaction. Of bulk, one in flight may
 # have to wait for the other.
@@ -55,7 +56,15 @@ def build(settings: Settings, role: Role) -> Service:
         describe_webhooks(service.api)
         webhooks = Webhooks(service.db, Accounts(service.db, vault), gather)
         service.app = Edge(service.api, webhooks=webhooks)
-    service.tasks |= {"gather": gather.run, "bulk": bulk.run}
+
+    async def measure() -> None:
+        await measure_unhandled(service.system_db, now=utc_now())
+
+    service.tasks |= {
+        "gather": gather.run,
+        "bulk": bulk.run,
+        "measure-callbacks": every(settings.sweep_every_s, measure),
+    }
     if role in {"all", "worker"}:
         service.tasks |= worker_tasks(service, settings, gather, wake_relay)
     return service

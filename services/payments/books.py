@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from services.payments.models import Payment, PaymentStatus, Request
+from services.payments.models import Payment, PaymentStatus, Request, TransactionKey
 from shared.db import ConcurrentWrite, Connection, as_rows
 from shared.events.payments import (
     PaymentCompleted,
@@ -22,7 +22,6 @@ from shared.events.payments import (
 from shared.outbox import Outgoing
 
 Key = tuple[str, str]  # tenant_id, request_id
-TransactionKey = tuple[str, str, str]  # tenant_id, account_id, transaction_id
 
 # Sorted by key, like every statement that locks many rows: two batches then wait for each other in line, never crosswise.
 LOCK_REQUESTS = """
@@ -95,7 +94,7 @@ UPDATE_PAYMENTS = f"""
 UPDATE payments AS p
 SET request_id = u.request_id, status = u.status, amount = u.amount, currency = u.currency, method = u.method,
     paid_at = u.paid_at, updated_at = u.updated_at, flags = u.flags, applied = u.applied, fee = u.fee,
-    payer_name = u.payer_name, payer_phone = u.payer_phone, failure_code = u.failure_code,
+    reference = u.reference, payer_name = u.payer_name, payer_phone = u.payer_phone, failure_code = u.failure_code,
     failure_text = u.failure_text, client_id = u.client_id, fleet_id = u.fleet_id, route_id = u.route_id,
     vehicle_id = u.vehicle_id, platform = u.platform, payees = u.payees::jsonb
 FROM {_GIVEN}
@@ -143,8 +142,8 @@ async def named_requests(conn: Connection, keys: Iterable[TransactionKey]) -> di
     return {(row["tenant_id"], row["account_id"], row["transaction_id"]): row["request_id"] for row in rows}
 
 
-async def lock_payments(conn: Connection, keys: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], Payment]:
-    """The payments of the transactions `keys` (tenant, account, transaction) that are known, locked."""
+async def lock_payments(conn: Connection, keys: Iterable[TransactionKey]) -> dict[TransactionKey, Payment]:
+    """The payments of the transactions `keys` that are known, locked."""
     wanted = sorted(set(keys))
     rows = await conn.fetch(LOCK_PAYMENTS, *map(list, zip(*wanted, strict=True)))
     return {(row["tenant_id"], row["account_id"], row["transaction_id"]): _payment(row) for row in rows}

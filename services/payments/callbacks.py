@@ -30,7 +30,7 @@ UPDATE callbacks SET attempts = attempts + 1, error = $3,
 WHERE tenant_id = $1 AND callback_id = $2 AND handled_at IS NULL
 """
 UNHANDLED = """
-SELECT count(*) AS callbacks, coalesce(extract(epoch FROM $1 - min(received_at)), 0)::float8 AS oldest_s
+SELECT count(*) AS waiting, coalesce(extract(epoch FROM $1 - min(received_at)), 0)::float8 AS oldest_s
 FROM callbacks WHERE handled_at IS NULL
 """
 FIRST_RETRY_AFTER = timedelta(seconds=2)
@@ -88,5 +88,5 @@ async def measure_unhandled(system_db: Database, *, now: datetime) -> None:
     async with system_db.transaction() as conn:
         row = await conn.fetchrow(UNHANDLED, now)
     if row is not None:
-        telemetry.UNHANDLED_CALLBACKS.set(row["callbacks"])
+        telemetry.UNHANDLED_CALLBACKS.set(row["waiting"])
         telemetry.UNHANDLED_AGE.set(row["oldest_s"])

@@ -10,6 +10,7 @@ import msgspec
 from shared.audit import Actor
 
 MANUAL_ACCOUNT = "manual"  # the account of payments that people and our own systems record
+TransactionKey = tuple[str, str, str]  # tenant_id, account_id, transaction_id
 
 
 class PaymentStatus(StrEnum):
@@ -72,7 +73,7 @@ class Receipt(msgspec.Struct, frozen=True):
     actor: Actor | None = None
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> TransactionKey:
         """The transaction this is about."""
         return (self.tenant_id, self.account_id, self.transaction_id)
 

@@ -19,7 +19,15 @@ from services.payments.books import (
     update_payments,
     update_requests,
 )
-from services.payments.models import Callback, Payment, PaymentStatus, Receipt, Request, RequestStatus
+from services.payments.models import (
+    Callback,
+    Payment,
+    PaymentStatus,
+    Receipt,
+    Request,
+    RequestStatus,
+    TransactionKey,
+)
 from services.payments.settlement import describe, refuse_misfit, settle, takes_effect
 from shared import audit, outbox
 from shared.db import ConcurrentWrite, Connection, as_rows
@@ -63,11 +71,11 @@ class Recorded(NamedTuple):
 class _Work:
     """The batch as it is worked out: what was found, what is new, what has changed."""
 
-    def __init__(self, requests: dict[Key, Request], payments: dict[tuple[str, str, str], Payment]) -> None:
+    def __init__(self, requests: dict[Key, Request], payments: dict[TransactionKey, Payment]) -> None:
         self.requests = requests
         self.payments = payments
         self.known_before = set(payments)
-        self.touched: dict[tuple[str, str, str], Payment] = {}
+        self.touched: dict[TransactionKey, Payment] = {}
         self.events: list[outbox.Outgoing] = []
 
 

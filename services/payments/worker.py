@@ -2,7 +2,7 @@
 
 import asyncio
 
-from services.payments.callbacks import measure_unhandled, retry_due
+from services.payments.callbacks import retry_due
 from services.payments.models import Receipt
 from services.payments.record_payments import Recorded
 from services.payments.settings import Settings
@@ -20,11 +20,7 @@ def worker_tasks(
     async def retry_callbacks() -> None:
         await retry_due(service.db, service.system_db, gather.submit, now=utc_now())
 
-    async def measure() -> None:
-        await measure_unhandled(service.system_db, now=utc_now())
-
     return {
         **outbox_tasks(service, settings, wake),
         "retry-callbacks": every(settings.sweep_every_s, retry_callbacks),
-        "measure-callbacks": every(settings.sweep_every_s, measure),
     }

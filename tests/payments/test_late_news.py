@@ -37,6 +37,17 @@ async def test_only_a_failed_payment_keeps_why(payments: Payments):
         assert (payment["status"], payment["failure"]) == (kind, kept)
 
 
+async def test_the_word_that_counts_brings_its_reference(payments: Payments):
+    words = [(PaymentStatus.PENDING, "announced"), (PaymentStatus.COMPLETED, "paid"), (PaymentStatus.FAILED, "late")]
+    for status, reference in words:
+        receipt = Receipt(
+            "t1", payments.account, "x1", status, 1000, "KES", "mobile", AT, request_id="q1", reference=reference
+        )
+        await payments.running.service.db.run(lambda conn: record_payments(conn, [receipt], now=AT), "t1")  # noqa: B023
+    (payment,) = await payments.payments()
+    assert (payment["status"], payment["reference"]) == ("completed", "paid")
+
+
 async def test_and_when_that_request_arrives_last(payments: Payments):
     await payments.callback(kind="pending", request_id="q1", transaction_id="x1")
     await payments.callback(transaction_id="x1")

@@ -278,8 +278,7 @@ async def test_the_backlog_is_measured_across_tenants(box):
 
     await box.add(box.outgoing(1), box.outgoing(2, tenant="t2"))
     system = Database(box.urls.system, "test")
-    async with system.transaction() as conn:
-        await outbox.measure_backlog(conn, now=NOW + timedelta(seconds=90))
+    await outbox.measure_backlog(system, now=NOW + timedelta(seconds=90))
     await system.close()
     assert telemetry.OUTBOX_BACKLOG._value.get() == 2
     assert telemetry.OUTBOX_AGE._value.get() == 90
