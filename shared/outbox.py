@@ -45,13 +45,13 @@ UNPUBLISHED = """
 SELECT tenant_id, id, topic, key, event::text AS event, created_at
 FROM outbox WHERE published_at IS NULL AND id > $2 ORDER BY id LIMIT $1
 """
+# Of the answer: transactions from `following` on have not begun; all before `oldest` have ended.
 MARK = """
-UPDATE outbox SET published_at = $3
-FROM unnest($1::text[], $2::bigint[]) AS done (tenant_id, id)
-WHERE outbox.tenant_id = done.tenant_id AND outbox.id = done.id
-"""
-# Transactions from `following` on have not begun; all before `oldest` have ended.
-RUNNING = """
+WITH marked AS (
+    UPDATE outbox SET published_at = $3
+    FROM unnest($1::text[], $2::bigint[]) AS done (tenant_id, id)
+    WHERE outbox.tenant_id = done.tenant_id AND outbox.id = done.id
+)
 SELECT pg_snapshot_xmin(now)::text::bigint AS oldest, pg_snapshot_xmax(now)::text::bigint AS following
 FROM pg_current_snapshot() AS now
 """
@@ -143,17 +143,19 @@ class Relay:
                 # Which of them arrived is unknown: all are sent again, and readers know events that they have seen.
                 await asyncio.sleep(FAILURE_PAUSE_S)
                 continue
-            await conn.execute(MARK, [r["tenant_id"] for r in rows], [r["id"] for r in rows], datetime.now(UTC))
-            await self._settle(conn, rows[-1]["id"])
+            await self._mark(conn, rows)
             for topic, count in Counter(row["topic"] for row in rows).items():
                 telemetry.PUBLISHED.labels(topic).inc(count)
             if len(rows) < BATCH_LIMIT:
                 await asyncio.sleep(PACE_S)
 
-    async def _settle(self, conn: Connection, published_id: int) -> None:
-        """Rows below `published_id` may still be committed by those transactions only that are running now."""
+    async def _mark(self, conn: Connection, rows: Sequence[asyncpg.Record]) -> None:
+        """Rows below those published may still be committed by those transactions only that are running now."""
+        published_id = rows[-1]["id"]
         self._settled_id = max(self._settled_id, min(self._ended_id, published_id))
-        ((oldest, following),) = await conn.fetch(RUNNING)
+        ((oldest, following),) = await conn.fetch(
+            MARK, [row["tenant_id"] for row in rows], [row["id"] for row in rows], datetime.now(UTC)
+        )
         waited_for = self._waited_for
         if not waited_for or waited_for[-1][1] < published_id:
             if len(waited_for) == WAITED_FOR_LIMIT:  # somebody takes long: together with the one before

@@ -144,14 +144,14 @@ async def test_an_event_whose_transaction_is_slow_comes_before_the_next_of_its_k
 async def test_what_is_committed_just_after_a_look_is_found_by_the_next(box, monkeypatch):
     """Its transaction has ended when the relay asks who is running, yet the look before did not see it."""
     monkeypatch.setattr(outbox, "LOOK_AT_ALL_EVERY_S", 600)
-    settle, commits, committed = Relay._settle, asyncio.Event(), asyncio.Event()
+    mark, commits, committed = Relay._mark, asyncio.Event(), asyncio.Event()
     later = []
 
-    async def settle_later(relay, conn, published_id):
+    async def mark_later(relay, conn, rows):
         if later:
             commits.set()
             await committed.wait()
-        await settle(relay, conn, published_id)
+        await mark(relay, conn, rows)
 
     async def slow():
         async with box.db.transaction("t1") as conn:
@@ -160,7 +160,7 @@ async def test_what_is_committed_just_after_a_look_is_found_by_the_next(box, mon
             await commits.wait()
         committed.set()
 
-    monkeypatch.setattr(Relay, "_settle", settle_later)
+    monkeypatch.setattr(Relay, "_mark", mark_later)
     async with box.relay():
         await box.add(box.outgoing(0))
         await box.wait_until_published(1)
