@@ -100,7 +100,7 @@ class Clocked:
 
 @asynccontextmanager
 async def shifted(
-    offsets: dict[str, timedelta], *, database: Any, issuer: Any, kafka: str, folder: Path
+    offsets: dict[str, timedelta], *, database: Any, issuer: Any, kafka: str, smtp_port: int, folder: Path
 ) -> AsyncIterator[dict[str, Clocked]]:
     """Services, each with its clock ahead by so much, ready; ended with the block."""
     library = await asyncio.to_thread(faketime_library)
@@ -114,6 +114,7 @@ async def shifted(
             clocked = made[name] = Clocked(name, http, issuer, folder / f"{name}.clock")
             clocked.set_offset(offset)
             values = environment(name, await database(name), issuer, kafka) | {"http_port": str(port)}
+            values |= {"smtp_port": str(smtp_port)} if name == "alerts" else {}
             own = {f"{name.upper()}_{key.upper()}": value for key, value in values.items()}
             command = Command(
                 name=name,

@@ -7,7 +7,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from deploy.databases import SERVICES
 from shared.ids import new_id
+from tests.alerts.conftest import MailServer, mail_server  # noqa: F401 - a fixture
 from tests.conftest import until
 from tests.faults.shifted_clock import Clocked, shifted
 from tests.faults.sizes import LONG
@@ -21,18 +23,24 @@ MIDNIGHTS = {
     "the end of winter time's first day in Chicago": ("America/Chicago", "USD", date(2026, 11, 2)),
 }
 SHORT = ("a month's end in Nairobi", "the end of winter time's first day in Chicago")
+WATCHER = "watcher@example.com"
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
 Services = dict[str, Clocked]
 
 pytestmark = pytest.mark.timeout(300)
 
 
+# ruff: noqa: F811 - the fixture's name again, as pytest wants it
+
+
 @pytest.fixture
-def start(database: Any, issuer: Any, kafka: str, tmp_path: Any) -> Callable[..., Any]:
+def start(database: Any, issuer: Any, kafka: str, tmp_path: Any, mail_server: MailServer) -> Callable[..., Any]:
     """`start({"payments": offset})`: the services with their clocks so far ahead."""
 
     def made(offsets: dict[str, timedelta]) -> Any:
-        return shifted(offsets, database=database, issuer=issuer, kafka=kafka, folder=tmp_path)
+        return shifted(
+            offsets, database=database, issuer=issuer, kafka=kafka, smtp_port=mail_server.port, folder=tmp_path
+        )
 
     return made
 
@@ -57,12 +65,22 @@ class Books:
             return True
 
         await until(known, within_s=60)
+        await until(self._is_watched, within_s=60)
+
+    async def _is_watched(self) -> bool:
+        """Have every payment alerted, and mailed at once, as soon as alerts knows the tenant."""
+        alerts, rule = self.services["alerts"], {"kind": "high_value", "thresholds": {self.currency: 1},
+                                                 "recipients": [WATCHER], "cooldown_seconds": 0}  # fmt: skip
+        headers = alerts.as_("admin", tenant=self.tenant)
+        answer = await alerts.http.post("/api/v1/payments/alerts", json=rule, headers=headers)
+        assert answer.status_code in {201, 403}, answer.text
+        return answer.status_code == 201
 
     async def call(self, service: str, method: str, path: str, *roles: str, **more: Any) -> Any:
         return await self.services[service].call(method, path, *roles, tenant=self.tenant, **more)
 
-    async def pay(self, amount: int, at: datetime, payee: str) -> None:
-        """Money that came at that moment, which our own system tells."""
+    async def pay(self, amount: int, at: datetime, payee: str) -> str:
+        """Money that came at that moment, which our own system tells; the payment's id."""
         request_id, when = str(new_id()), at.isoformat()
         request = new_request(
             id=request_id, amount=amount, currency=self.currency, occurred_at=when, payees=[{"payee_id": payee}]
@@ -70,7 +88,7 @@ class Books:
         await self.call("payments", "POST", "/requests", "system", json=request)
         body = {"request_id": request_id, "transaction_id": request_id, "amount": amount, "currency": self.currency,
                 "method": "mobile", "paid_at": when}  # fmt: skip
-        await self.call("payments", "POST", "/payments", "system", json=body)
+        return (await self.call("payments", "POST", "/payments", "system", json=body))["id"]
 
     async def call_back(self, amount: int, at: datetime) -> None:
         """Money that came at that moment, which a gateway tells whose clock is the service's."""
@@ -107,6 +125,30 @@ class Books:
         lists = [sum(item["amount"] for item in a_list["items"]) for a_list in (listed, payouts, history)]
         return profits["revenue"], profits["payouts_disbursed"], lists[0], lists[1], lists[2]
 
+    async def alerted(self) -> dict[str, datetime]:
+        """When an alert was raised, by payment; each payment has one."""
+        listed = (await self.call("alerts", "GET", "/alerts", "admin"))["items"]
+        raised = {item["subject"]: datetime.fromisoformat(item["raised_at"]) for item in listed}
+        assert len(raised) == len(listed)
+        return raised
+
+    async def reach_alerts(self, mail_server: MailServer, count: int) -> dict[str, datetime]:
+        """Wait for so many alerts and for their mails, which must show the same minutes, in the tenant's zone."""
+
+        async def mailed() -> list[str]:
+            return sorted(
+                line for _, text in mail_server.to(WATCHER) for line in text.splitlines() if "payment " in line
+            )
+
+        async def all_alerted() -> bool:
+            return len(await self.alerted()) == len(await mailed()) == count
+
+        await until(all_alerted, within_s=60)
+        raised = await self.alerted()
+        shown = {line.rpartition(" ")[2]: line[:16] for line in await mailed()}
+        assert shown == {payment: f"{at.astimezone(self.zone):%Y-%m-%d %H:%M}" for payment, at in raised.items()}
+        return raised
+
     async def months(self) -> dict[str, int]:
         """Revenue by month."""
         report = await self.call("reporting", "GET", "/reports/revenue", "finance", params={"group_by": "month"})
@@ -128,11 +170,11 @@ class Books:
 
 
 @pytest.mark.parametrize("name", MIDNIGHTS if LONG else SHORT)
-async def test_money_falls_into_its_day_when_the_clock_passes_midnight(start, name):
+async def test_money_falls_into_its_day_when_the_clock_passes_midnight(start, mail_server, name):
     zone, currency, day = MIDNIGHTS[name]
     midnight = datetime.combine(day, datetime.min.time(), ZoneInfo(zone)).astimezone(UTC)
     until_midnight = midnight - datetime.now(UTC)
-    async with start(dict.fromkeys(("payments", "payouts", "reporting"), until_midnight - 120 * SECOND)) as services:
+    async with start(dict.fromkeys(SERVICES, until_midnight - 120 * SECOND)) as services:
         books = Books(services, zone, currency)
         await books.open()
         # Told before midnight, also what the payer's clock has on the other side of it.
@@ -140,6 +182,7 @@ async def test_money_falls_into_its_day_when_the_clock_passes_midnight(start, na
         await books.pay(2_000, midnight - timedelta(microseconds=1), "d1")
         await books.pay(4_000, midnight, "late")
         assert await books.pay_out("early") < midnight
+        told_before = await books.reach_alerts(mail_server, 3)
 
         for service in services.values():
             service.set_offset(midnight - datetime.now(UTC) - 2 * SECOND)
@@ -151,6 +194,11 @@ async def test_money_falls_into_its_day_when_the_clock_passes_midnight(start, na
         await books.call_back(32_000, midnight + 5 * SECOND)
         assert await books.pay_out("late") >= midnight
 
+        alerted = await books.reach_alerts(mail_server, 6)
+        days = [alerted[payment].astimezone(books.zone).date() for payment in sorted(alerted, key=alerted.get)]
+        assert days == [day - DAY] * 3 + [day] * 3
+        assert alerted.items() >= told_before.items()
+
         before, after = 1_000 + 2_000 + 16_000, 4_000 + 8_000 + 32_000
         await books.reach(lambda: books.day(day - DAY), (before, 900, before, 900, before + 900))
         await books.reach(lambda: books.day(day), (after, 3_600, after, 3_600, after + 3_600))
@@ -160,10 +208,10 @@ async def test_money_falls_into_its_day_when_the_clock_passes_midnight(start, na
 
 
 @pytest.mark.parametrize("minutes", [5, -5] if LONG else [-5])
-async def test_money_falls_into_its_day_when_clocks_are_five_minutes_off(start, minutes):
-    """Payments and reporting off one way, payouts the other way."""
+async def test_money_falls_into_its_day_when_clocks_are_five_minutes_off(start, mail_server, minutes):
+    """Payments and reporting off one way, payouts and alerts the other way."""
     off = timedelta(minutes=minutes)
-    async with start({"payments": off, "payouts": -off, "reporting": off}) as services:
+    async with start({"payments": off, "payouts": -off, "reporting": off, "alerts": -off}) as services:
         books = Books(services, "Africa/Nairobi", "KES")
         await books.open()
         today = datetime.now(books.zone).date()
@@ -173,6 +221,8 @@ async def test_money_falls_into_its_day_when_clocks_are_five_minutes_off(start, 
         await books.call_back(16_000, midnight)
         disbursed = await books.pay_out("d0")
         assert abs(disbursed - datetime.now(UTC) + off) < timedelta(minutes=1)
+        for raised in (await books.reach_alerts(mail_server, 5)).values():
+            assert abs(raised - datetime.now(UTC) + off) < timedelta(minutes=1)
         await books.reach(lambda: _paid(books, today - DAY), 1_000 + 4_000)
         await books.reach(lambda: _paid(books, today), 2_000 + 8_000 + 16_000)
 
