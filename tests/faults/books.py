@@ -1,12 +1,14 @@
 """The books as the four databases have them, and how they differ from what the client's journal says they must be."""
 
 import asyncio
+import hashlib
 from typing import Any
 
 import asyncpg
 import msgspec
 
 from tests.conftest import until
+from tests.faults.journal import Journal
 from tests.faults.servers import Servers
 from tests.faults.trips import Books, Payout, Trip, expected_books
 from tests.shared.topics import committed, end_offsets, read_all
@@ -36,7 +38,10 @@ WHERE tenant_id = $1 AND dimension IN ('total', 'method', 'fleet', 'payee') AND 
 """
 BALANCES = "SELECT payee_id, earned, cash_held, disbursed FROM payee_balances WHERE tenant_id = $1"
 ALERTS = "SELECT kind, subject, count(*) AS raised FROM alerts WHERE tenant_id = $1 GROUP BY kind, subject"
+KEPT_CALLBACKS = "SELECT webhook_id, account_id, body FROM callbacks WHERE tenant_id = $1"
+KEPT_ANSWERS = "SELECT key, request_hash, status FROM idempotency_keys WHERE tenant_id = $1"
 UNPUBLISHED = "SELECT count(*) FROM outbox WHERE published_at IS NULL"
+KEYLESS = ("requests-", "collected-")  # each of their items counts once by its own id
 READ_BY = {"payouts": ("payments",), "reporting": ("payments", "payouts"), "alerts": ("payments", "payouts")}
 
 
@@ -103,6 +108,25 @@ async def check_books(
     wrong += [f"callback {delivery} was acknowledged and is not kept" for delivery in deliveries - set(kept)]
     wrong += [f"callback {id_} has no effect yet" for id_, row in kept.items() if row["handled"] < row["kept"]]
     wrong += [f"payout {row[0]} is not what it locks" for row in await rows(servers, "payouts", TWICE_LOCKED, tenant)]
+    assert not wrong, f"{len(wrong)} differences, the first:\n" + "\n".join(wrong[:20])
+
+
+async def check_kept(servers: Servers, tenant: str, journal: Journal) -> None:
+    """Fail unless what the services keep of each call is what was sent, and the answer that they keep the one it got."""
+    kept: dict[str, tuple[str, int]] = {}
+    for webhook_id, account, body in await rows(servers, "payments", KEPT_CALLBACKS, tenant):
+        what = f"POST /api/v1/webhooks/standard/{account}\n".encode() + body
+        kept[webhook_id] = (hashlib.sha256(what).hexdigest(), 200)
+    for service in ("payments", "payouts"):
+        for key, hash_, status in await rows(servers, service, KEPT_ANSWERS, tenant):
+            kept[key] = (hash_.hex(), status)
+    told = {
+        name: (journal.sent[name], answer.status)
+        for name, answer in journal.settled.items()
+        if not name.startswith(KEYLESS)
+    }
+    wrong = _differences("call", told, kept)
+    assert told
     assert not wrong, f"{len(wrong)} differences, the first:\n" + "\n".join(wrong[:20])
 
 

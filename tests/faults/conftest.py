@@ -7,8 +7,10 @@ from contextlib import AsyncExitStack
 import pytest
 
 from deploy.databases import SERVICES
-from tests.faults.lines import KafkaRequests, Lines, PostgresMessages, line_to
-from tests.faults.load import City, new_city
+from tests.faults.lines import Lines, line_to
+from tests.faults.load import City
+from tests.faults.messages import KafkaRequests, PostgresMessages
+from tests.faults.new_city import new_city
 from tests.faults.seeds import seeded
 from tests.faults.servers import Servers, running_servers
 

@@ -1,14 +1,12 @@
 """A line between a service and a server, in a test's hands: cut, stalled, slow, half open, or held at one message."""
 
 import asyncio
-import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-Meaning = bytes  # of one message to the server: the SQL that it carries, or the request as it is
-Matches = Callable[[Meaning], bool]
+from tests.faults.messages import Matches, Meaning, Messages
 
 
 class Trouble(StrEnum):
@@ -44,7 +42,7 @@ class Held:
 class Line:
     """All connections to a server through one loopback port."""
 
-    def __init__(self, target_port: int, read_messages: Callable[[], "Messages"]) -> None:
+    def __init__(self, target_port: int, read_messages: Callable[[], Messages]) -> None:
         self._target_port = target_port
         self._read_messages = read_messages
         self._trouble = Trouble.NONE
@@ -112,13 +110,13 @@ class Line:
     async def pass_on(self, data: bytes, sink: asyncio.StreamWriter) -> None:
         """Write as the line's present state allows."""
         await self.until_it_moves()
-        if self._trouble is Trouble.DRIP:
-            for byte in data:
-                sink.write(bytes([byte]))
-                await sink.drain()
-                await asyncio.sleep(0)
-        else:
-            sink.write(data)
+        passed = 0
+        while self._trouble is Trouble.DRIP and passed < len(data):
+            sink.write(data[passed : passed + 1])
+            passed += 1
+            await sink.drain()
+            await asyncio.sleep(0)
+        sink.write(data[passed:])
         await sink.drain()
 
     async def until_it_moves(self) -> None:
@@ -137,7 +135,7 @@ class _Connection:
         line: Line,
         client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-        messages: "Messages",
+        messages: Messages,
     ) -> None:
         self._line, self._messages = line, messages
         self._from_client, self._to_client = client
@@ -205,63 +203,6 @@ async def _for_ever() -> None:
     await asyncio.Event().wait()
 
 
-class Messages:
-    """Cuts what a client sends into messages and says what each means."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> list[tuple[bytes, Meaning]]:
-        """The messages that are complete now."""
-        self._rest += data
-        complete = []
-        while (length := self._length()) and len(self._rest) >= length:
-            message, self._rest = self._rest[:length], self._rest[length:]
-            complete.append((message, self._meaning(message)))
-        return complete
-
-    def _length(self) -> int:
-        """Of the next message, with its head; 0 while that is not known."""
-        raise NotImplementedError
-
-    def _meaning(self, message: bytes) -> Meaning:
-        raise NotImplementedError
-
-
-class KafkaRequests(Messages):
-    """A length of 4 bytes, then the request: key of the API (2 bytes), version, …"""
-
-    def _length(self) -> int:
-        return 4 + struct.unpack_from(">i", self._rest)[0] if len(self._rest) >= 4 else 0
-
-    def _meaning(self, message: bytes) -> Meaning:
-        return message[4:]
-
-
-class PostgresMessages(Messages):
-    """After the start-up a type (1 byte) and a length; what a Bind executes was named by an earlier Parse."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._started = False
-        self._statements: dict[bytes, bytes] = {}
-
-    def _length(self) -> int:
-        head = 1 if self._started else 0
-        return head + struct.unpack_from(">i", self._rest, head)[0] if len(self._rest) >= head + 4 else 0
-
-    def _meaning(self, message: bytes) -> Meaning:
-        if not self._started:
-            self._started = message[4:8] != struct.pack(">i", 80877103)  # a wish for TLS comes before the start
-            return b""
-        kind, parts = message[:1], message[5:].split(b"\0", 2)
-        if kind == b"P":
-            self._statements[parts[0]] = parts[1]
-        if kind == b"B":
-            return self._statements.get(parts[1], b"")
-        return parts[0] if kind == b"Q" else b""
-
-
 @asynccontextmanager
 async def line_to(port: int, messages: type[Messages], *, at: int = 0) -> AsyncIterator[Line]:
     """A line to a server on `port`, listening on `at`, or on any port."""
@@ -279,14 +220,3 @@ class Lines:
 
     kafka: Line
     postgres: dict[str, Line]
-
-
-def offset_commit_of(group: str) -> Matches:
-    """A consumer group's OffsetCommit (API key 8)."""
-    name = struct.pack(">h", len(group)) + group.encode()
-    return lambda request: request[:2] == b"\0\x08" and name in request
-
-
-def sql(text: str) -> Matches:
-    """A statement with `text` in it."""
-    return lambda statement: text.encode() in statement

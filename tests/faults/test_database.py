@@ -9,11 +9,12 @@ import pytest
 
 from deploy.databases import SERVICES
 from deploy.postgres_folder import find_binaries, plain_environment
-from deploy.processes import guarded, run
+from deploy.processes import guarded, run, spawn
 from tests.conftest import until
 from tests.faults.books import drained, rows
 from tests.faults.load import City
-from tests.faults.servers import Servers
+from tests.faults.reads import READS, read
+from tests.faults.servers import Server, Servers
 from tests.faults.sizes import LONG, size
 
 STOPS = size(short=2, long=10)
@@ -32,8 +33,11 @@ async def test_a_database_that_is_stopped_at_once_again_and_again(servers: Serve
         for _ in range(STOPS):
             await asyncio.sleep(city.chance.uniform(0.5, 1.5))
             await servers.postgres.end(signal.SIGQUIT)  # pg_ctl stop -m immediate
-            await _nobody_is_told_yes(city)
-            await servers.postgres.start()
+            ended_at = time.time()
+            await _all_are_put_off(city)
+            still_away_at = await _start(servers.postgres)
+            assert city.journal.told_between(ended_at, still_away_at) == []
+            print(f"nobody was told yes for {still_away_at - ended_at:.1f} s")
             await _goes_on(servers, city)
     await city.check()
     await servers.takings("check")
@@ -53,15 +57,32 @@ async def test_a_backend_that_is_killed_takes_nothing_with_it(servers: Servers, 
     await servers.takings("check")
 
 
-async def _nobody_is_told_yes(city: City) -> None:
-    """While nothing listens, every new call is put off (its 503 names a time to come again: the journal sees to that)."""
-    sent_before, put_off = set(city.journal.sent), city.journal.answers[503]
+async def _all_are_put_off(city: City) -> None:
+    """Every new call and read gets a 503 that names a time to come again (of calls, the journal sees to that)."""
+    put_off = city.journal.answers[503]
 
     async def some_were_put_off() -> bool:
         return city.journal.answers[503] > put_off + 5
 
     await until(some_were_put_off)
-    assert city.journal.settled.keys() <= sent_before  # what was committed before the end may be answered after it
+    assert await asyncio.gather(*(read(city, service) for service in READS)) == [503] * len(READS)
+
+
+async def _start(server: Server) -> float:
+    """Start the server; the last moment at which it was certainly not back yet."""
+    away_at = time.time()
+
+    async def is_back() -> bool:
+        nonlocal away_at
+        asked_at = time.time()
+        if await server.ready():
+            return True
+        away_at = asked_at
+        return False
+
+    server.process = spawn(server.command)
+    await until(is_back, within_s=90)
+    return away_at
 
 
 async def _goes_on(servers: Servers, city: City) -> None:

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from tests.faults.books import READ_BY, drained, rows
-from tests.faults.lines import Held, Lines, offset_commit_of, sql
+from tests.faults.lines import Held, Lines
 from tests.faults.load import City
+from tests.faults.messages import offset_commit_of, sql
 from tests.faults.servers import Servers
 from tests.shared.topics import end_offsets
 

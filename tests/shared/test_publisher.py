@@ -20,7 +20,8 @@ from shared.publisher import (
     ensure_topics,
 )
 from tests.conftest import until
-from tests.faults.lines import KafkaRequests, Trouble, line_to
+from tests.faults.lines import Trouble, line_to
+from tests.faults.messages import KafkaRequests
 from tests.shared.topics import exists, new_topic, read_all
 
 
