@@ -4,14 +4,10 @@ The routes are those of the OpenAPI descriptions: a new one takes part by itself
 how it is attacked.
 """
 
-import asyncio
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator
-from random import Random
 from typing import Any
-from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -19,10 +15,8 @@ import pytest
 
 from shared.auth import Role
 from tests.conftest import Running, connected
-from tests.faults.seeds import seeded
-from tests.faults.sizes import size
 from tests.faults.victims import AMOUNT, IN_SERVICE, INTRUDER, KEY, MARK, VICTIM, Found, cash_payment
-from tests.payments.conftest import callback_body, create_tenant, new_request
+from tests.payments.conftest import callback_body, new_request
 
 PUBLIC = {"/health", "/health/live", "/health/ready", "/metrics"}
 WEBHOOK = "/api/v1/webhooks/standard/{account_id}"
@@ -57,13 +51,6 @@ TABLES = """
 SELECT relname FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND attname = 'tenant_id'
 WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY relname
 """
-
-# Two backends of the service's at most, so that those who wait feel it.
-CUT = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND usename LIKE '%_app' ORDER BY random() LIMIT 1
-"""
-MIXED = "SELECT count(*) FROM requests WHERE tenant_id <> reference OR tenant_id <> fleet_id"
-CALLS = size(short=1_000, long=10_000)
 ROWS = "SELECT to_jsonb(t)::text AS row FROM {table} AS t WHERE tenant_id = $1 ORDER BY 1"
 
 
@@ -198,69 +185,3 @@ async def test_the_attack_succeeds_when_both_walls_are_down(run, service, carele
     _, wrong = await attack(service, running, found)
     leaking = {line.split("?")[0].split(": ")[0] for line in wrong}
     assert len(leaking) >= 3, wrong
-
-
-@pytest.mark.timeout(size(short=180, long=600))
-async def test_two_connections_serve_many_tenants_and_mix_up_none(run):
-    """A thousand calls of twenty tenants, with refusals, lost connections and callers who leave in the middle."""
-    chance = seeded("two connections")
-    running = await run("payments", pool_size="2")
-    tenants = [f"tenant-{n}" for n in range(20)]
-    for tenant in tenants:
-        await create_tenant(running, tenant)
-    outcomes: Counter[str] = Counter()
-    gate = asyncio.Semaphore(24)
-
-    async def one(number: int) -> None:
-        tenant = chance.choice(tenants)
-        async with gate:
-            call = asyncio.create_task(random_call(running, tenant, number, chance))
-            if chance.random() < 0.1:
-                await asyncio.sleep(chance.random() / 50)
-                call.cancel()
-            try:
-                answer = await call
-            except asyncio.CancelledError:
-                outcomes["left"] += 1
-                return
-        outcomes[str(answer.status_code)] += 1
-        named = set(re.findall(r"tenant-\d+", answer.text))
-        assert named <= {tenant}, (tenant, answer.request.url, answer.text)
-
-    async def cut_connections() -> None:
-        async with connected(running.urls.superuser) as conn:
-            while True:
-                await asyncio.sleep(0.3)
-                await conn.execute(CUT, running.urls.name)
-
-    cutting = asyncio.create_task(cut_connections())
-    await asyncio.gather(*(one(number) for number in range(CALLS)))
-    cutting.cancel()
-    print(dict(outcomes))
-    assert {"left", "200", "201", "404"} <= outcomes.keys()
-    assert outcomes["503"] < CALLS / 4
-    assert set(outcomes) <= {"left", "200", "201", "404", "503"}
-    async with connected(running.urls.superuser) as conn:
-        assert await conn.fetchval(MIXED) == 0
-
-
-async def random_call(running: Running, tenant: str, number: int, chance: Random) -> httpx.Response:
-    """Something right or wrong, in whose every text the tenant is named."""
-    http, headers = running.http, running.as_("system", tenant=tenant)
-    request = new_request(id=f"{tenant}-{number}", reference=tenant, fleet_id=tenant, client={"name": tenant})
-    match chance.randrange(6):
-        case 0:
-            return await http.post("/api/v1/requests", json=request, headers=headers)
-        case 1:
-            return await http.post("/api/v1/requests/batch", json={"items": [request] * 3}, headers=headers)
-        case 2:
-            return await http.post(
-                "/api/v1/payments", json=cash_payment("nobody's") | {"reference": tenant}, headers=headers
-            )
-        case 3:
-            return await http.get(f"/api/v1/tenants/{tenant}", headers=headers)
-        case 4:
-            path = f"/api/v1/requests/{tenant}-{chance.randrange(number + 1)}"
-            return await http.get(path, headers=headers)
-        case _:
-            return await http.get(f"/api/v1/payments/{uuid4()}", headers=headers)
