@@ -4,12 +4,14 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncpg
 import psutil
 import pytest
 
 from deploy.databases import SERVICES
+from tests.faults.books import drained
 from tests.faults.load import City
 from tests.faults.servers import Server, Servers
 from tests.faults.sizes import size
@@ -19,6 +21,8 @@ EVERY_S = size(short=3, long=5)
 SLOW_S = size(short=8, long=60)
 RATE = size(short=100, long=300)
 MEMORY_LIMIT_MB = 250
+BACKLOGS = (size(short=3_000, long=10_000), size(short=15_000, long=50_000))
+GROWTH_LIMIT_MB = 20  # buffers fill; the events themselves would be twice that and more
 READERS = ("payouts", "reporting", "alerts")
 # Every batch of these services writes there; while others read it in peace.
 BUSY_TABLES = {"payouts": "wallets", "reporting": "daily_rollups", "alerts": "inbox"}
@@ -41,6 +45,32 @@ async def test_consumers_that_are_slow(servers: Servers, city: City):
     async with memory_bounded(servers), city.traffic(RATE):
         await asyncio.gather(*(_slow_down(servers, service) for service in READERS))
     await city.check(within_s=90)
+
+
+async def test_memory_does_not_grow_with_the_backlog(servers: Servers, city: City):
+    few, many = [await _most_resident_mb(servers, city, backlog) for backlog in BACKLOGS]
+    grown = {service: round(many[service] - few[service], 1) for service in SERVICES}
+    print(f"resident at most {many} MB; with {BACKLOGS[1]} events behind, not {BACKLOGS[0]}, more by {grown} MB")
+    assert max(many.values()) < MEMORY_LIMIT_MB
+    assert max(grown.values()) < GROWTH_LIMIT_MB
+    await city.check(within_s=90)
+
+
+async def _most_resident_mb(servers: Servers, city: City, backlog: int) -> dict[str, float]:
+    """What fresh processes have used at most when so many events have waited for the broker and gone through all of them."""
+    await servers.kafka.end()
+    for service in SERVICES:
+        servers.start_service(service)
+    await servers.until_ready()
+    await city.collect(backlog)
+    await servers.kafka.start()
+    await drained(servers, within_s=300)
+    return {service: _most_mb(servers.supervisor.pid(service)) for service in SERVICES}
+
+
+def _most_mb(pid: int | None) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 @asynccontextmanager
