@@ -58,9 +58,12 @@ def lag(*, json: JsonOption = False) -> None:
     """
     import msgspec
 
-    from deploy.operations.measure_lag import lines_of, measure_lag
+    from deploy.operations.measure_lag import Lag, database_clock, lines_of, measure_lag
 
-    measured = asyncio.run(measure_lag(now=datetime.now(UTC)))
+    async def measure() -> Lag:
+        return await measure_lag(now=await database_clock())
+
+    measured = asyncio.run(measure())
     if json:
         typer.echo(msgspec.json.encode({**msgspec.structs.asdict(measured), "late": measured.late}).decode())
     else:

@@ -22,6 +22,7 @@ from shared.outbox import BACKLOG
 LATE_AFTER_S = 60.0
 RETRY_AFTER_S = 0.2
 
+CLOCK = "SELECT clock_timestamp()"
 CALLBACKS = """
 SELECT count(*) AS waiting, coalesce(extract(epoch FROM $1 - min(received_at)), 0)::float8 AS oldest_s,
        (array_agg(error ORDER BY retry_at DESC))[1] AS last_error
@@ -84,6 +85,13 @@ class Lag(msgspec.Struct, frozen=True):
             if c.oldest_s is None or c.oldest_s > LATE_AFTER_S
         ]
         return [*late, "the broker does not answer"] if self.broker_error else late
+
+
+async def database_clock() -> datetime:
+    """What time it is on the server of payments; the operator's own clock may be off. Raises StackError."""
+    async with connected("payments", "auditor", command="lag", limit_s=CALL_LIMIT_S) as conn:
+        now: datetime = await conn.fetchval(CLOCK)
+        return now
 
 
 async def measure_lag(*, now: datetime) -> Lag:

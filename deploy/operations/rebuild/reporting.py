@@ -1,7 +1,7 @@
 """Rebuild reporting: project every event again beside the live tables, catch up, compare, swap."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from heapq import nlargest
 
 from deploy.operations.rebuild.building import FEW, Building, build_and_swap
@@ -35,6 +35,7 @@ TABLES = (
     ComparedTable("payee_balances", {**TENANT, "currency": "text", "payee_id": "text"}, ("earned", "cash_held", "disbursed")),
 )  # fmt: skip
 ON_ITS_WAY = timedelta(seconds=30)  # a consumer that is further behind is said to differ
+CLOCK = "SELECT clock_timestamp()"
 
 
 async def rebuild_reporting(*, dry_run: bool, force: bool, say: Callable[[str], None]) -> Rebuilt:
@@ -54,7 +55,7 @@ class ReportingBuilding(Building):
     async def apply(self, tenant_id: str, events: Sequence[Received]) -> int:
         """Project `events`; those that cannot be are set aside, as the consumer does."""
         self.events += len(events)
-        self._remember(events)
+        await self._remember(events)
 
         async def project(some: Sequence[Received]) -> None:
             await self.beside.db.run(lambda conn: project_events(conn, some), tenant_id)
@@ -65,7 +66,7 @@ class ReportingBuilding(Building):
     async def complete_live(self) -> None:
         """Project what is on its way: then all that differs is wrong."""
         owner = self.beside.owner
-        self._remember([])
+        await self._remember([])
         tenants = {event.tenant_id for event in self._recent}
         await bind_tenants(owner, tenants)
         known = await zones(owner, tenants)
@@ -76,9 +77,9 @@ class ReportingBuilding(Building):
 
         await _project_or_isolate(project, [event for event in self._recent if event.tenant_id in known])
 
-    def _remember(self, events: Sequence[Received]) -> None:
-        """Keep the last few of those that may be on their way."""
-        since = datetime.now(UTC) - ON_ITS_WAY
+    async def _remember(self, events: Sequence[Received]) -> None:
+        """Keep the last few of those that may be on their way, by the database's clock: the operator's own may be off."""
+        since = await self.beside.owner.fetchval(CLOCK) - ON_ITS_WAY
         recent = [event for event in (*self._recent, *events) if event.time > since]
         self._recent = nlargest(FEW, recent, key=lambda event: event.time)
 
