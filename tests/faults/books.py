@@ -126,7 +126,6 @@ async def check_kept(servers: Servers, tenant: str, journal: Journal) -> None:
         if not name.startswith(KEYLESS)
     }
     wrong = _differences("call", told, kept)
-    assert told
     assert not wrong, f"{len(wrong)} differences, the first:\n" + "\n".join(wrong[:20])
 
 

@@ -15,6 +15,7 @@ import aiohttp
 from tests.faults.books import check_books, check_kept, drained
 from tests.faults.journal import Journal
 from tests.faults.servers import Servers
+from tests.faults.sizes import size
 from tests.faults.trips import DRIVERS, Payout, Trip, new_trip
 from tests.payments.conftest import sign
 
@@ -23,7 +24,8 @@ CALL_LIMIT_S = 8.0
 RETRY_AFTER_S = (0.1, 0.3, 0.5, 1.0)
 TRIPS_A_BATCH, TRIPS_A_CALL = 20, 500
 PAYOUTS_A_BATCH = 0.7
-AT_ONCE = 500
+AT_ONCE = size(short=500, long=1_500)
+REACHED = 0.9
 CALLS_A_BATCH = 2 + TRIPS_A_BATCH * 1.09 + PAYOUTS_A_BATCH  # at least
 
 
@@ -52,8 +54,11 @@ class City:
         self.journal.close()
 
     @asynccontextmanager
-    async def traffic(self, rate: float) -> AsyncIterator[None]:
-        """Traffic during the block; at its end everything that was sent gets its answer."""
+    async def traffic(self, rate: float, *, must_be_reached: bool = False) -> AsyncIterator[None]:
+        """Traffic during the block; at its end everything that was sent gets its answer.
+
+        Fails when the `rate` had to be reached and less than REACHED of it was offered.
+        """
         stop, started, sent_before = asyncio.Event(), time.monotonic(), len(self.journal.sent)
         sending = asyncio.create_task(self._send(stop, rate))
         try:
@@ -68,6 +73,7 @@ class City:
             await asyncio.gather(sending, *self._tasks, return_exceptions=True)
         print(f"{len(self.trips)} trips, {len(self.payouts)} payouts, {offered:.0f} calls/s offered of {rate}, "
               f"answers {dict(self.journal.answers)}")  # fmt: skip
+        assert offered >= REACHED * rate or not must_be_reached
 
     async def _send(self, stop: asyncio.Event, rate: float) -> None:
         loop = asyncio.get_running_loop()

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(size(short=300, long=3_600))
 
 
 async def test_a_broker_that_is_killed_again_and_again(servers: Servers, city: City):
-    async with city.traffic(RATE):
+    async with city.traffic(RATE, must_be_reached=LONG):
         for _ in range(KILLS):
             await asyncio.sleep(city.chance.uniform(0.2, 1.5))
             await servers.kafka.end()
@@ -36,14 +36,14 @@ async def test_a_broker_that_comes_after_the_services(servers: Servers, city: Ci
     for service in SERVICES:
         servers.start_service(service)
     await servers.until_ready()
-    async with city.traffic(RATE):
+    async with city.traffic(RATE, must_be_reached=LONG):
         await asyncio.sleep(1)
     await servers.kafka.start()
     await _nothing_but_delay(servers, city, time.monotonic())
 
 
 async def test_a_broker_that_stands_still(servers: Servers, city: City):
-    async with city.traffic(RATE):
+    async with city.traffic(RATE, must_be_reached=LONG):
         await asyncio.sleep(0.5)
         servers.kafka.freeze()
         try:

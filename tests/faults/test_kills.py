@@ -17,7 +17,7 @@ from tests.faults.servers import Servers
 from tests.faults.sizes import LONG, size
 
 KILLS = size(short=2, long=50)
-RATE = 300
+RATE = size(short=100, long=300)
 READY_WITHIN_S = 3.0
 WORST_S = size(short=15, long=6)  # the short form runs beside whatever else a machine does
 
@@ -27,7 +27,7 @@ async def test_killed_services_lose_and_double_nothing_and_are_back_at_once(serv
     back_after_s: dict[str, list[float]] = {service: [] for service in SERVICES}
     order = [service for service in SERVICES for _ in range(KILLS)]
     city.chance.shuffle(order)
-    async with city.traffic(RATE):
+    async with city.traffic(RATE, must_be_reached=LONG):
         for service in order:
             await asyncio.sleep(city.chance.uniform(0.05, 0.5))
             back_after_s[service].append(await _kill(servers, service))
