@@ -21,7 +21,6 @@ from shared.outbox import BACKLOG
 
 LATE_AFTER_S = 60.0
 RETRY_AFTER_S = 0.2
-
 CLOCK = "SELECT clock_timestamp()"
 CALLBACKS = """
 SELECT count(*) AS waiting, coalesce(extract(epoch FROM $1 - min(received_at)), 0)::float8 AS oldest_s,
