@@ -42,7 +42,12 @@ async def contents(world):
 
 async def rebuild(**more):
     said = []
-    return await rebuild_reporting(dry_run=more.get("dry_run", False), force=more.get("force", False), say=said.append)
+    rebuilt = await rebuild_reporting(
+        dry_run=more.get("dry_run", False), force=more.get("force", False), say=said.append
+    )
+    assert said
+    assert len(set(said)) == len(said), "a line was said twice"
+    return rebuilt
 
 
 async def catalogue(world):
