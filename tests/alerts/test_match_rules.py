@@ -6,7 +6,7 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.alerts import match_rules
@@ -77,6 +77,7 @@ def test_many_alerts_are_one_digest_that_lists_the_first_hundred():
     assert again["message-id"] == mail["message-id"]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_no_text_adds_a_header_or_breaks_the_mail(text):
     waiting = [Waiting(uuid4(), "payment_failed", f"x{text}\r\nBcc: thief@evil.example", NOW)]
