@@ -13,6 +13,7 @@ from fastapi.security import HTTPBearer
 
 from shared.errors import DomainError, Forbidden, Unavailable
 from shared.log import logger
+from shared.tenants import TenantCopy
 
 log = logger(__name__)
 
@@ -198,7 +199,7 @@ class Allow(HTTPBearer):
         self.roles = frozenset(roles)
 
     async def __call__(self, request: Request) -> Principal:  # type: ignore[override]  # a caller, not a raw token
-        """The caller, whose token has one of the roles. Raises Unauthorized, Forbidden."""
+        """The caller, whose token has one of the roles, of a tenant that is known. Raises Unauthorized, Forbidden."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthorized("A bearer token is needed.")
@@ -206,6 +207,10 @@ class Allow(HTTPBearer):
         caller = await verifier.principal(token)
         if not caller.has(*self.roles):
             raise Forbidden("This needs one of the roles: " + ", ".join(sorted(self.roles)) + ".")
+        is_operator = caller.has(*self.roles & {Role.OPERATOR})  # who makes the tenants, on a route for that
+        if caller.tenant_id is not None and not is_operator:
+            tenants: TenantCopy = request.app.state.tenants
+            await tenants.refuse_unknown(caller.tenant_id)
         request.state.caller = caller
         return caller
 

@@ -9,7 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from shared.audit import Actor
 from shared.auth import Principal
-from shared.errors import DomainError, Invalid
+from shared.errors import DomainError
+from shared.field_errors import FieldsInvalid, fields_invalid
 from shared.fields import ItemResult, Results
 
 SAME_AGAIN: dict[str, Any] = {"description": "It was there already, the same"}
@@ -27,21 +28,14 @@ def actor(request: Request, caller: Principal) -> Actor:
     return Actor(caller.subject, request.scope.get("takings.request_id"))
 
 
-class ItemInvalid(Invalid):
-    """An item of a batch is not what the single call takes."""
-
-    code = "item-invalid"
-
-
-def parse_items(items: Sequence[Any], adapter: TypeAdapter[Model]) -> list[Model | ItemInvalid]:
-    """Each item parsed on its own, or what is wrong with it."""
-    parsed: list[Model | ItemInvalid] = []
+def parse_items(items: Sequence[Any], adapter: TypeAdapter[Model]) -> list[Model | FieldsInvalid]:
+    """Each item parsed on its own, or what is wrong with it: what the single call would have answered."""
+    parsed: list[Model | FieldsInvalid] = []
     for item in items:
         try:
             parsed.append(adapter.validate_python(item))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            parsed.append(ItemInvalid(first["msg"], field=".".join(map(str, first["loc"])) or None))
+            parsed.append(fields_invalid(error.errors(include_url=False, include_input=False)))
     return parsed
 
 
@@ -57,7 +51,7 @@ def results(outcomes: Sequence[Outcome | DomainError], describe: Callable[[Outco
     return Results(results=answer)
 
 
-def weave(parsed: Sequence[Any], outcomes: Sequence[Outcome]) -> list[Outcome | ItemInvalid]:
+def weave(parsed: Sequence[Any], outcomes: Sequence[Outcome]) -> list[Outcome | FieldsInvalid]:
     """Put the outcomes of the items that could be parsed back among the refusals of those that could not."""
     rest = iter(outcomes)
-    return [item if isinstance(item, ItemInvalid) else next(rest) for item in parsed]
+    return [item if isinstance(item, FieldsInvalid) else next(rest) for item in parsed]

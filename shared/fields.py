@@ -2,12 +2,22 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WrapValidator,
+)
 
 from shared.money import LIMIT, exponent
 
+Item = TypeVar("Item")
 RFC3339_DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")  # else a number would be taken for seconds since 1970
 
 
@@ -22,13 +32,17 @@ def _written(instant: Any) -> Any:
     return instant
 
 
+class ImplausibleInstant(ValueError):
+    """No day could be cut from it in every zone."""
+
+
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def plausible(instant: datetime) -> datetime:
-    """The instant in UTC; days can be cut from it in every zone. Raises ValueError before 2000 and from 2100 on."""
+    """The instant in UTC; days can be cut from it in every zone. Raises ImplausibleInstant before 2000 and from 2100 on."""
     if not EARLIEST <= instant < LATEST:
-        raise ValueError("an instant lies between 2000 and 2100")
+        raise ImplausibleInstant("an instant lies between 2000 and 2100")
     return instant.astimezone(UTC)
 
 
@@ -58,10 +72,13 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Items(Body):
-    """A batch whose items are checked one by one, so that a bad one fails alone."""
+class Items(Body, Generic[Item]):
+    """A batch of what the single call takes; described so, but left to be checked one by one: a bad one fails alone."""
 
-    items: Annotated[list[Any], Field(max_length=1_000, description="At most 1,000, each as the single call takes it")]
+    items: Annotated[
+        list[Annotated[Item, WrapValidator(lambda given, _check: given)]],
+        Field(max_length=1_000, description="At most 1,000"),
+    ]
 
 
 class ItemResult(BaseModel):

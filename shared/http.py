@@ -16,11 +16,13 @@ from starlette.exceptions import HTTPException
 from shared import telemetry
 from shared.auth import Verifier
 from shared.db import CALL_LIMIT_S
+from shared.describe_api import complete_description, with_all_below
 from shared.errors import Unavailable
+from shared.field_errors import FieldsInvalid
 from shared.ids import new_id
 from shared.log import logger
 from shared.problems import PROBLEMS, answer_errors, problem_response
-from shared.repeated_names import refuse_repeated_names
+from shared.readable_body import refuse_repeated_names, why_unreadable
 
 log = logger(__name__)
 
@@ -35,6 +37,7 @@ BODY_TIME_LIMIT_S = 10.0
 DRAIN_LIMIT_BYTES = 16 * 1024 * 1024
 DRAIN_TIME_LIMIT_S = 2.0
 LENGTH_DIGITS = 15  # of a Content-Length that is a number at all
+JSON = re.compile(r"application/([a-z0-9.+-]+\+)?json\s*(;.*)?", re.IGNORECASE)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -72,11 +75,24 @@ def create_api(name: str, *, summary: str, verifier: Verifier) -> FastAPI:
         redoc_url=None,
         separate_input_output_schemas=False,
         generate_unique_id_function=_operation_id,
-        dependencies=[Depends(_refuse_ambiguous_body)],
+        dependencies=[
+            Depends(_refuse_other_media),
+            Depends(_refuse_ambiguous_body),
+            Depends(_refuse_unknown_parameters),
+        ],
     )
     api.state.verifier = verifier
     answer_errors(api)
+    complete_description(api)
     return api
+
+
+async def _refuse_other_media(request: Request) -> None:
+    route: APIRoute = request.scope["route"]
+    given = request.headers.get("content-type", "")
+    if route.body_field is not None and not JSON.fullmatch(given) and await request.body():
+        what = f"is {given[:100]!r}" if given else "is missing"
+        raise HTTPException(415, f"The body is taken as JSON only, but its Content-Type {what}: send application/json.")
 
 
 async def _refuse_ambiguous_body(request: Request) -> None:
@@ -84,7 +100,19 @@ async def _refuse_ambiguous_body(request: Request) -> None:
         try:
             refuse_repeated_names(body)
         except (ValueError, RecursionError) as error:
-            raise HTTPException(400, f"The body cannot be read: {error}") from error
+            raise HTTPException(400, why_unreadable(error)) from error
+
+
+async def _refuse_unknown_parameters(request: Request) -> None:
+    # A misspelt filter would be left out without a word. Probes may send what they like: nothing there is filtered.
+    route: APIRoute = request.scope["route"]
+    if request.query_params and route.path.startswith("/api/"):
+        known = {param.alias for dependant in with_all_below(route.dependant) for param in dependant.query_params}
+        unknown = sorted(request.query_params.keys() - known)
+        if unknown:
+            raise FieldsInvalid(
+                [{"field": f"query.{name[:100]}", "message": "is no parameter here"} for name in unknown]
+            )
 
 
 def _operation_id(route: APIRoute) -> str:

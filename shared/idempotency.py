@@ -10,9 +10,8 @@ from fastapi import Header, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from shared import tenants
 from shared.auth import Principal
-from shared.db import Connection, Database
+from shared.db import LOCK_LIMIT_MS, Connection, Database
 from shared.errors import DomainError, Invalid
 from shared.problems import PROBLEM
 
@@ -35,7 +34,20 @@ DELETE FROM idempotency_keys WHERE (tenant_id, caller, key) IN (
 """
 KEY = re.compile(rf"[\x21-\x7e]{{1,{KEY_LIMIT}}}")
 
-Key = Annotated[str | None, Header(alias="Idempotency-Key", description="Same key and body: the first answer again.")]
+RULES = f"""
+Chosen by the caller for one request, and kept for {KEEP_FOR_DAYS} days. The same request under the same key has no second
+effect: it gets the first answer again, byte for byte, a refusal (4xx) too. Another path or body under a used key is 422
+`idempotency-key-reused`. A body that is not valid, 401, 403 and 5xx
+leave the key unused. Keys of different callers are different keys.
+"""
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description=" ".join(RULES.split()),
+        json_schema_extra={"minLength": 1, "maxLength": KEY_LIMIT, "pattern": "^[!-~]+$"},
+    ),
+]
 Effect = Callable[[Connection], Awaitable[tuple[int, BaseModel]]]
 
 
@@ -51,31 +63,36 @@ async def once(
     """Run `effect` in a transaction and answer with its status and body; once per caller and key, however often asked.
 
     Of two at once, the second waits for the first one's commit and gets its answer. A refusal by the domain is an answer
-    too; an unexpected error or a lost database is not, and leaves the key unused. Raises KeyReused, Invalid, Forbidden for a
-    tenant that is not known.
+    too; an unexpected error, a lost database or a row that somebody holds is not, and leaves the key unused. Raises
+    KeyReused, Invalid.
     """
     if key is None:
 
         async def just_once(conn: Connection) -> Response:
-            await tenants.find(conn, caller.tenant)
             return _response(*await effect(conn))
 
-        return await db.run(just_once, caller.tenant)
+        return await db.run(just_once, caller.tenant, lock_limit_ms=LOCK_LIMIT_MS)
     if not KEY.fullmatch(key):
         raise Invalid(f"An Idempotency-Key is 1 to {KEY_LIMIT} visible ASCII characters.", field="Idempotency-Key")
     # Two callers who choose the same key must never get each other's answers: much depends on who asks.
-    place = (caller.tenant, f"{caller.subject} {caller.driver_id or ''}", key)
+    place = (caller.tenant, _who(caller), key)
     asked = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + await request.body()).digest()
 
     async def first_or_again(conn: Connection) -> Response:
-        await tenants.find(conn, caller.tenant)  # here: that it is not known yet must not be kept as an answer
         if await conn.fetchval(CLAIM, *place, asked, now) is None:
             return await _first_answer(conn, place, asked)
         answer = await _run(conn, effect, request)
         await conn.execute(KEEP_ANSWER, *place, answer.status_code, bytes(answer.body))
         return answer
 
-    return await db.run(first_or_again, caller.tenant)
+    return await db.run(first_or_again, caller.tenant, lock_limit_ms=LOCK_LIMIT_MS)
+
+
+def _who(caller: Principal) -> str:
+    # Of two names with a space between them, none in the first one: nobody else's two names read the same.
+    if caller.driver_id is None:
+        return f"{caller.subject} "
+    return " ".join(name.replace("%", "%25").replace(" ", "%20") for name in (caller.subject, caller.driver_id))
 
 
 async def _run(conn: Connection, effect: Effect, request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from asyncpg import LockNotAvailableError
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -10,12 +11,15 @@ from starlette.exceptions import HTTPException
 
 from shared.auth import Unauthorized
 from shared.db import is_transient
-from shared.errors import DomainError, Unavailable
+from shared.errors import Conflict, DomainError, Forbidden, NotFound, Unavailable
+from shared.field_errors import FieldsInvalid, fields_invalid
 from shared.log import logger
+from shared.readable_body import why_unreadable
 
 log = logger(__name__)
 
 PROBLEM = "application/problem+json"
+NOT_KNOWN = "The database does not answer. Whether this took effect is not known: send it again."
 
 
 class FieldError(BaseModel):
@@ -36,54 +40,10 @@ class Problem(BaseModel):
     request_id: str | None = None
 
 
-_MEANINGS = {
-    400: ("http-400", "The body cannot be read"),
-    401: ("unauthorized", "No token, or none that is accepted"),
-    403: ("forbidden", "The caller may not do this"),
-    404: ("not-found", "No such thing for this caller"),
-    409: ("conflict", "It contradicts what is there"),
-    413: ("http-413", "The body is too large"),
-    422: ("invalid", "A field is not valid"),
-    500: ("http-500", "Something unexpected; the request id finds it in the log"),
-    503: ("unavailable", "Try again after Retry-After"),
-}
-_REQUEST_ID = "0190f2c4-7a51-7c3e-9b7a-3f6f0e6d2a11"
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": meaning,
-        "model": Problem,
-        "content": {
-            PROBLEM: {
-                "example": {
-                    "type": f"urn:takings:problem:{code}",
-                    "title": meaning,
-                    "status": status,
-                    "request_id": _REQUEST_ID,
-                }
-            }
-        },
-    }
-    for status, (code, meaning) in _MEANINGS.items()
-}
-
-
 def answer_errors(api: FastAPI) -> None:
-    """Make `api` answer every error with its problem, and say so in its description."""
-    described = api.openapi
-    api.openapi = lambda: _with_problem_type(described())  # type: ignore[method-assign]
+    """Make `api` answer every error with its problem."""
     for kind in (DomainError, RequestValidationError, HTTPException, Exception):
         api.add_exception_handler(kind, _answer_error)
-
-
-def _with_problem_type(description: dict[str, Any]) -> dict[str, Any]:
-    # FastAPI files every model under application/json; a problem has a media type of its own.
-    for path in description["paths"].values():
-        for operation in path.values():
-            for status, response in operation["responses"].items():
-                content = response.get("content", {})
-                if int(status) >= 400 and "application/json" in content and PROBLEM in content:
-                    content[PROBLEM].update(content.pop("application/json"))
-    return description
 
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:
@@ -106,28 +66,54 @@ def problem_response(error: Exception, request_id: str) -> JSONResponse:
 
 
 def _problem(error: Exception) -> tuple[int, dict[str, Any]]:
+    if isinstance(error, RequestValidationError):
+        error = _what_is_wrong(error)
     if isinstance(error, DomainError):
         return error.status, error.problem()
-    if isinstance(error, RequestValidationError):
-        fields = [{"field": _path(e["loc"]), "message": e["msg"]} for e in error.errors()]
-        malformed = any(e["type"] == "json_invalid" for e in error.errors())
-        status, title = (400, "The body is not JSON") if malformed else (422, "The request is not valid")
-        return status, {**_generic(status, title), "errors": fields}
     if isinstance(error, HTTPException):
-        return error.status_code, {
-            **_generic(error.status_code, "The request was refused"),
-            "detail": str(error.detail),
-        }
+        reason = error.detail
+        if isinstance(error.__cause__, ValueError | RecursionError):  # FastAPI's of a body says nothing
+            reason = why_unreadable(error.__cause__)
+        return error.status_code, {**_generic(error.status_code, "The request was refused"), "detail": reason}
+    if isinstance(error, LockNotAvailableError):
+        return 503, Unavailable("Somebody else is at work on the same: nothing was done, send it again.").problem()
     if is_transient(error):
-        return 503, Unavailable(
-            "The database does not answer. Whether this took effect is not known: send it again."
-        ).problem()
+        return 503, Unavailable(NOT_KNOWN).problem()
     return 500, _generic(500, "Something went wrong here")
+
+
+def _what_is_wrong(error: RequestValidationError) -> Exception:
+    if any(each["type"] == "json_invalid" for each in error.errors()):
+        return HTTPException(400, why_unreadable(error.__cause__))
+    return fields_invalid(error.errors())
 
 
 def _generic(status: int, title: str) -> dict[str, Any]:
     return {"type": f"urn:takings:problem:http-{status}", "title": title, "status": status}
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location if part != "body") or "body"
+# What is answered with each status, and what it means. Where a case has its own type, its own detail says more.
+_EXAMPLES: dict[str, Exception] = {
+    "The body cannot be read": HTTPException(400, "It is not JSON from line 1, column 2 on."),
+    "No token, or none that is accepted": Unauthorized("A bearer token is needed."),
+    "The caller may not do this": Forbidden("This needs one of the roles: admin, finance."),
+    "No such thing for this caller": NotFound("There is no gateway 'unheard-of'."),
+    "It contradicts what is there": Conflict("There is another one of this id with a different content."),
+    "The body is too large": HTTPException(413, "The body is larger than 2097152 bytes."),
+    "The body is not said to be JSON": HTTPException(
+        415, "The body is taken as JSON only, but its Content-Type is missing: send application/json."
+    ),
+    "A field is not valid": FieldsInvalid([{"field": "amount", "message": "must be a whole number"}]),
+    "Something unexpected; the request id finds it in the log": Exception(),
+    "Try again after Retry-After": Unavailable(NOT_KNOWN),
+}
+_REQUEST_ID = "0190f2c4-7a51-7c3e-9b7a-3f6f0e6d2a11"
+
+
+def _described(meaning: str, error: Exception) -> tuple[int, dict[str, Any]]:
+    status, body = _problem(error)
+    content = {PROBLEM: {"example": {**body, "request_id": _REQUEST_ID}}}
+    return status, {"description": meaning, "model": Problem, "content": content}
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = dict(_described(meaning, error) for meaning, error in _EXAMPLES.items())

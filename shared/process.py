@@ -54,6 +54,7 @@ class Service:
     system_db: Database
     probe_db: Database
     publisher: Publisher
+    tenants: TenantCopy
     tasks: dict[str, Task] = field(default_factory=dict)
     consume_after_s: float = 0.0
 
@@ -68,7 +69,9 @@ def foundation(name: str, summary: str, settings: ServiceSettings, *, publishes:
     system_db = Database(settings.system_database_url.get_secret_value(), f"{name} system", 2)
     # Of its own: callers who wait for a connection, say all at once after a restart, make no service unready.
     probe_db = Database(url, f"{name} probe", 1)
-    service = Service(name, api, Edge(api), db, system_db, probe_db, Publisher(settings.kafka_bootstrap, publishes))
+    publisher = Publisher(settings.kafka_bootstrap, publishes)
+    api.state.tenants = tenants = TenantCopy(db, wait_s=settings.tenant_wait_s)
+    service = Service(name, api, Edge(api), db, system_db, probe_db, publisher, tenants)
     add_health(api, probe_db)
 
     async def measure() -> None:
@@ -200,7 +203,6 @@ def consumers(
     service: Service, settings: ServiceSettings, *, events: Sequence[type[Event]], apply: Apply
 ) -> dict[str, Task]:
     """Consume `events` from their topics with `apply`, and keep the copy of the tenants that they wait for."""
-    copy = TenantCopy(service.db, wait_s=settings.tenant_wait_s)
 
     async def consume(
         group_id: str, events: Sequence[type[Event]], apply: Apply, tenants: TenantCopy | AnyTenant
@@ -218,8 +220,10 @@ def consumers(
         ).run()
 
     return {
-        "consume-events": lambda: consume(service.name, events, apply, copy),
-        "consume-tenants": lambda: consume(f"{service.name}-tenants", [TenantConfigured], copy.keep, AnyTenant()),
+        "consume-events": lambda: consume(service.name, events, apply, service.tenants),
+        "consume-tenants": lambda: consume(
+            f"{service.name}-tenants", [TenantConfigured], service.tenants.keep, AnyTenant()
+        ),
     }
 
 

@@ -26,6 +26,7 @@ WHERE tenants.version < excluded.version
 KNOWN = "SELECT tenant_id FROM tenants WHERE tenant_id = ANY ($1)"
 ONE = "SELECT tenant_id, time_zone, currency FROM tenants WHERE tenant_id = $1"
 ZONES = "SELECT tenant_id, time_zone FROM tenants WHERE tenant_id = ANY ($1)"
+NOT_KNOWN = "This tenant is not known here (yet)."
 POLL_S = 0.1
 GIVEN_UP_FOR_S = 60.0
 SHORT_WAIT_S = 0.5
@@ -45,7 +46,7 @@ async def find(conn: Connection, tenant_id: str) -> Tenant:
     """The tenant. Raises Forbidden when there is none of that id (yet)."""
     row = await conn.fetchrow(ONE, tenant_id)
     if row is None:
-        raise Forbidden("This tenant is not known here (yet).")
+        raise Forbidden(NOT_KNOWN)
     return Tenant(row["tenant_id"], ZoneInfo(row["time_zone"]), row["currency"])
 
 
@@ -72,12 +73,17 @@ class TenantCopy:
             await conn.execute(KEEP, as_rows(rows), datetime.now(UTC))
 
     async def unknown(self, tenant_ids: set[str]) -> set[str]:
-        """Those that are not in the copy now."""
+        """Those that are not in the copy now; who was in it once stays in it."""
         new = tenant_ids - self._known
         if new:
             async with self._db.transaction(*new) as conn:
                 self._known.update(row["tenant_id"] for row in await conn.fetch(KNOWN, sorted(new)))
         return new - self._known
+
+    async def refuse_unknown(self, tenant_id: str) -> None:
+        """Raises Forbidden while there is none of that id."""
+        if await self.unknown({tenant_id}):
+            raise Forbidden(NOT_KNOWN)
 
     async def wait_for(self, tenant_ids: set[str]) -> set[str]:
         """Those that are still unknown after the waiting time, which is short for those given up on and while they are many."""

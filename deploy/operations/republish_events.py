@@ -6,11 +6,12 @@ published already is sent; the rest is the relay's work.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from deploy.errors import StackError
 from deploy.operations.access import connected, kafka_bootstrap
+from shared.clocks import CLOCKS_DIFFER
 from shared.db import Connection
 from shared.events.catalogue import PUBLISHED_BY
 from shared.publisher import Message, Publisher
@@ -20,7 +21,6 @@ ATTEMPTS = 5
 PAUSE_S = 1.0
 SAY_EVERY = 50  # batches
 STATEMENT_LIMIT_S = 60.0
-CLOCKS_DIFFER = timedelta(minutes=10)  # at most, between the hosts that wrote the events
 
 # The key starts with the tenant: stepping from one tenant to the next reads a page each, however many events there are.
 LOGS = """

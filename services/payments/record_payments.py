@@ -133,7 +133,7 @@ def _work_out(work: _Work, receipt: Receipt, now: datetime) -> Recorded | Domain
     request = work.requests.get(_request_key(receipt) or ("", ""))
     if receipt.must_fit:
         try:
-            refuse_misfit(receipt, request)
+            refuse_misfit(receipt, request, now=now)
         except DomainError as error:
             return error
     payment = _new_state(known, receipt, now)

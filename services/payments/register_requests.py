@@ -11,6 +11,7 @@ import msgspec
 from services.payments.books import event, lock_requests, lock_unmatched, update_payments, update_requests
 from services.payments.settlement import settle, status_of
 from shared import outbox
+from shared.clocks import NotYet, not_yet
 from shared.db import ConcurrentWrite, Connection, as_rows
 from shared.errors import Conflict
 
@@ -80,11 +81,25 @@ class Registered(NamedTuple):
 
 async def register_requests(
     conn: Connection, requests: Sequence[NewRequest], *, tenant_id: str, now: datetime
-) -> list[Registered | RequestDiffers]:
+) -> list[Registered | RequestDiffers | NotYet]:
     """Register requests of `tenant_id` in the open transaction; one result each, in the order given.
 
-    Raises ConcurrentWrite in a race with another registration of the same id: run it again.
+    A trip that is still to come is refused; bookings and appointments may lie ahead. Raises ConcurrentWrite in a race with
+    another registration of the same id: run it again.
     """
+    refusals = [_refusal(request, now) for request in requests]
+    taken = [request for request, refusal in zip(requests, refusals, strict=True) if refusal is None]
+    registered = iter(await _register(conn, taken, tenant_id, now) if taken else [])
+    return [refusal or next(registered) for refusal in refusals]
+
+
+def _refusal(request: NewRequest, now: datetime) -> NotYet | None:
+    return not_yet(request.occurred_at, field="occurred_at", now=now) if request.kind == "trip" else None
+
+
+async def _register(
+    conn: Connection, requests: Sequence[NewRequest], tenant_id: str, now: datetime
+) -> list[Registered | RequestDiffers]:
     first: dict[str, NewRequest] = {}
     for request in requests:
         first.setdefault(request.request_id, request)

@@ -1,7 +1,11 @@
 """The rules by which money meets a request; pure, and the only place that decides them."""
 
+from datetime import datetime
+
 from services.payments.models import Flag, Payment, PaymentStatus, Receipt, Request, RequestStatus
+from shared.clocks import not_yet
 from shared.errors import Conflict, Invalid, NotFound
+from shared.money import format_amount
 
 RANK = {PaymentStatus.PENDING: 0, PaymentStatus.FAILED: 1, PaymentStatus.COMPLETED: 2}
 
@@ -40,20 +44,23 @@ def due(request: Request) -> int:
     return 0 if request.status == RequestStatus.CANCELED else max(0, request.amount - request.paid)
 
 
-def refuse_misfit(receipt: Receipt, request: Request | None) -> None:
+def refuse_misfit(receipt: Receipt, request: Request | None, *, now: datetime) -> None:
     """Refuse a payment recorded by hand that does not fit its request. Raises DomainError subclasses of this module."""
     if request is None or request.status == RequestStatus.AWAITED:
         raise RequestUnknown(f"There is no request {receipt.request_id}.", field="request_id")
+    if refusal := not_yet(receipt.paid_at, field="paid_at", now=now):
+        raise refusal
     if request.status == RequestStatus.CANCELED:
         raise RequestCanceled(f"The request {request.request_id} is canceled.", field="request_id")
     if receipt.currency != request.currency:
         raise CurrencyMismatch(f"The request is in {request.currency}.", field="currency")
     still_due = due(request)
     if receipt.amount > still_due:
-        raise AmountMismatch(f"Only {still_due} is due, in minor units.", field="amount")
+        raise AmountMismatch(f"Only {format_amount(still_due, receipt.currency)} is due.", field="amount")
     if receipt.amount < still_due and not receipt.partial:
         raise AmountMismatch(
-            f"{still_due} is due, in minor units; a smaller amount must say that it is partial.", field="amount"
+            f"{format_amount(still_due, receipt.currency)} is due; a smaller amount must say that it is partial.",
+            field="amount",
         )
 
 

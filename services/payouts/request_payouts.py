@@ -12,6 +12,7 @@ from shared.db import ConcurrentWrite, Connection
 from shared.errors import Conflict
 from shared.events.payouts import PayoutRequested
 from shared.ids import new_id
+from shared.money import format_amount
 
 # Whoever asks for the same payee waits here until the other one's payout is there, or is not.
 LOCK_WALLETS = """
@@ -141,11 +142,11 @@ async def request_payouts(
 def _decide(ask: Ask, available: dict[str, int], currency: str) -> Requested | NothingAvailable | MoreThanAvailable:
     there = available.get(ask.payee_id, 0)
     if there <= 0:
-        owed = f"; {-there} {currency} is owed" if there < 0 else ""
+        owed = f"; {format_amount(-there, currency)} is owed" if there < 0 else ""
         return NothingAvailable(f"Nothing is available to {ask.payee_id}{owed}.")
     amount = there if ask.amount is None else ask.amount
     if amount > there:
-        return MoreThanAvailable(f"{there} {currency} is available to {ask.payee_id}.", field="amount")
+        return MoreThanAvailable(f"{format_amount(there, currency)} is available to {ask.payee_id}.", field="amount")
     available[ask.payee_id] = 0  # named twice in one batch: the second finds nothing
     return Requested(new_id(), ask.payee_id, amount)
 

@@ -56,7 +56,7 @@ async def test_nothing_available(payouts: Payouts):
     await payouts.accrue(paid(1000, method="cash"))
     answer = await payouts.request()
     assert answer.status_code == 409
-    assert "100 KES is owed" in answer.json()["detail"]
+    assert "KES 1.00 is owed" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("end", ["rejected", "failed"])

@@ -5,8 +5,10 @@ import asyncio
 import asyncpg
 import pytest
 
+from shared.events.payments import Share
 from tests.conftest import connected
 from tests.payments.conftest import create_tenant, new_request
+from tests.payouts.conftest import new_payouts, paid
 
 BREAK = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'broken'; END $$;
@@ -152,3 +154,30 @@ async def test_a_caller_without_the_role_learns_nothing_from_a_key(till):
     request_id = await till.request()
     assert (await till.pay(request_id, "key-1")).status_code == 201
     assert (await till.pay(request_id, "key-1", role="driver")).status_code == 403
+
+
+async def test_two_callers_whose_names_read_alike_do_not_share_a_key(run):
+    payouts = await new_payouts(run)
+    running = payouts.running
+    for driver in ("b c", "c", "b"):
+        await payouts.accrue(paid(payees=(Share(driver, 10_000),)))
+    seen = set()
+    for subject, driver in (("a", "b c"), ("a b", "c"), ("a%20b%20c", "b")):
+        headers = {**running.as_("driver", subject=subject, driver_id=driver), "idempotency-key": "key-1"}
+        first = await payouts.http.post("/api/v1/payouts/request", json={}, headers=headers)
+        again = await payouts.http.post("/api/v1/payouts/request", json={}, headers=headers)
+        assert (first.status_code, first.json()["payee_id"]) == (201, driver), first.text
+        assert again.content == first.content
+        seen.add(first.json()["id"])
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize(("subject", "driver", "kept_as"), [("an app", None, "an app "), ("sub-1", "d1", "sub-1 d1")])
+async def test_keys_that_were_kept_before_names_were_told_apart_are_still_found(run, subject, driver, kept_as):
+    payouts = await new_payouts(run)
+    headers = payouts.running.as_("finance", "driver", subject=subject, driver_id=driver)
+    answer = await payouts.http.post(
+        "/api/v1/payouts/approve", json={"ids": []}, headers={**headers, "idempotency-key": "key-1"}
+    )
+    assert answer.status_code == 200, answer.text
+    assert [row["caller"] for row in await payouts.fetch("SELECT caller FROM idempotency_keys")] == [kept_as]

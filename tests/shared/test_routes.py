@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from shared.auth import Allow, Public, Role
-from tests.payments.conftest import create_tenant
+from tests.conftest import ADD_TENANT
 
 SERVICES = sorted(file.parent.name for file in (Path(__file__).parents[2] / "services").glob("*/__main__.py"))
 OPEN_TO_ALL = {"/health", "/health/live", "/health/ready", "/metrics"}
@@ -83,10 +83,66 @@ async def check_admission(running, method, path, declared, *, is_public):
     assert answer.status_code == 403, (method, path, answer.text)
 
 
+async def add_tenant(running):
+    async with running.service.db.transaction("t1") as conn:
+        await conn.execute(ADD_TENANT, "t1", "Africa/Nairobi", "KES")
+
+
+async def call_each(running, headers, query=""):
+    """Every route and method that is not open to all, with its answer; what stands in the path is nowhere."""
+    for route in routes_of(running):
+        if route.path not in OPEN_TO_ALL:
+            path = re.sub(r"{\w+}", lambda _: str(uuid4()), route.path)
+            for method in route.methods:
+                yield f"{method} {route.path}", await running.http.request(method, path + query, headers=headers)
+
+
+async def test_a_tenant_that_is_not_known_is_403_on_every_route(running):
+    everyone = running.as_(*set(Role) - {Role.OPERATOR}, driver_id="d", client_id="c", fleet_ids=["f"])
+    unknown = {name: answer.status_code async for name, answer in call_each(running, everyone)}
+    assert set(unknown.values()) == {403}, unknown
+    await add_tenant(running)
+    known = {name: answer.text async for name, answer in call_each(running, everyone)}
+    assert not [name for name, text in known.items() if "tenant is not known" in text]
+
+
+async def test_a_parameter_that_a_route_does_not_have_is_422_and_named(running):
+    await add_tenant(running)
+    everyone = running.as_(*Role, driver_id="d", client_id="c", fleet_ids=["f"])
+    async for name, answer in call_each(running, everyone, "?form=2026-01-01&limti=5"):
+        assert answer.status_code == 422, (name, answer.text)
+        problem = answer.json()
+        assert problem["type"] == "urn:takings:problem:invalid"
+        assert [error["field"] for error in problem["errors"]] == ["query.form", "query.limti"]
+    assert (await running.http.get("/health/live?probe=1")).status_code == 200
+
+
+async def test_every_operation_is_described_with_its_roles_and_in_a_few_words(running):
+    described = running.service.api.openapi()["paths"]
+    for route in routes_of(running):
+        for method in route.methods:
+            operation = described[route.path][method.lower()]
+            assert len(operation["summary"].split()) > 1, operation["summary"]
+            allows = [one for one in declarations(route) if isinstance(one, Allow)]
+            roles = sorted(set.intersection(*(set(one.roles) for one in allows))) if allows else []
+            assert operation.get("security", []) == [{"bearer": [role]} for role in roles]
+            assert not roles or operation["description"].endswith(f"Roles, any of: {', '.join(roles)}.")
+
+
+async def test_nothing_that_is_sent_is_described_as_anything(running):
+    schemas = running.service.api.openapi()["components"]["schemas"]
+    vague = [
+        f"{name}.{field}"
+        for name, schema in schemas.items()
+        for field, described in schema.get("properties", {}).items()
+        if described.get("items", True) == {}
+    ]
+    assert vague == []
+
+
 async def test_no_odd_parameter_makes_a_route_fail(running):
     """Nothing that anyone can write into an address may be answered with 500."""
-    if running.service.name == "payments":
-        await create_tenant(running)
+    await add_tenant(running)
     everyone = running.as_(*Role, driver_id="d", client_id="c", fleet_ids=["f"])
     failures = []
     for route in routes_of(running):

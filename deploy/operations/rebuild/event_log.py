@@ -11,7 +11,8 @@ import asyncpg
 
 from deploy.errors import StackError
 from deploy.operations.access import connected
-from deploy.operations.republish_events import CLOCKS_DIFFER, LOGS
+from deploy.operations.republish_events import LOGS
+from shared.clocks import CLOCKS_DIFFER
 from shared.db import Connection
 from shared.events import Decoder, Event, Received, Undecodable
 from shared.events.catalogue import ALL_EVENTS, PUBLISHED_BY

@@ -14,7 +14,6 @@ from services.alerts.change_rule import change_rule
 from services.alerts.create_rule import create_rule
 from services.alerts.models import Kind, RuleTerms
 from services.alerts.queries import list_rules
-from shared import tenants
 from shared.auth import Allow, Principal, Role
 from shared.db import Connection, Database
 from shared.edge import actor, utc_now
@@ -108,10 +107,9 @@ def router(db: Database) -> APIRouter:
         """Create a rule; it fires on what happens from now on."""
 
         async def effect(conn: Connection) -> RuleOut:
-            tenant_id = (await tenants.find(conn, caller.tenant)).tenant_id
             who = actor(request, caller)
-            rule_id = await create_rule(conn, body.terms(), tenant_id=tenant_id, actor=who, now=utc_now())
-            return await read(conn, tenant_id, rule_id)
+            rule_id = await create_rule(conn, body.terms(), tenant_id=caller.tenant, actor=who, now=utc_now())
+            return await read(conn, caller.tenant, rule_id)
 
         return await db.run(effect, caller.tenant)
 

@@ -8,7 +8,6 @@ from pydantic import BaseModel, Field
 
 from services.payments.gateway_accounts import Opened, Vault, open_account, rotate_secret
 from services.payments.queries import list_accounts
-from shared import tenants
 from shared.auth import Allow, Principal, Role
 from shared.db import Connection, Database
 from shared.edge import actor, utc_now
@@ -56,9 +55,8 @@ def router(db: Database, vault: Vault) -> APIRouter:
         """Open an account; usable at once at `/api/v1/webhooks/{gateway}/{id}`."""
 
         async def effect(conn: Connection) -> Opened:
-            tenant = await tenants.find(conn, caller.tenant)
             return await open_account(
-                conn, vault, tenant_id=tenant.tenant_id, gateway=body.gateway, name=body.name,
+                conn, vault, tenant_id=caller.tenant, gateway=body.gateway, name=body.name,
                 actor=actor(request, caller), now=utc_now(),
             )  # fmt: skip
 

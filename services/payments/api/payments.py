@@ -18,8 +18,9 @@ from shared.audit import Actor
 from shared.auth import Allow, Principal, Role, own_only
 from shared.batch import Gather
 from shared.db import Connection, Database
-from shared.edge import SAME_AGAIN, ItemInvalid, actor, parse_items, results, utc_now, weave
+from shared.edge import SAME_AGAIN, actor, parse_items, results, utc_now, weave
 from shared.errors import DomainError
+from shared.field_errors import FieldsInvalid
 from shared.fields import Amount, Body, Currency, Id, Instant, Items, Method, Results, Text
 from shared.idempotency import Key, once
 from shared.pages import (
@@ -136,11 +137,11 @@ def router(db: Database, bulk: Gather[Receipt, Recorded | DomainError]) -> APIRo
         return await once(request, db, effect, caller=caller, key=key, now=utc_now())
 
     @routes.post("/batch", response_model=Results)
-    async def create_batch(request: Request, body: Items, caller: Recorder, key: Key = None) -> Response:
+    async def create_batch(request: Request, body: Items[PaymentIn], caller: Recorder, key: Key = None) -> Response:
         """Record up to 1,000 payments, each on its own."""
         parsed = parse_items(body.items, adapter)
         who = actor(request, caller)
-        receipts = [item.to_receipt(caller.tenant, who) for item in parsed if not isinstance(item, ItemInvalid)]
+        receipts = [item.to_receipt(caller.tenant, who) for item in parsed if not isinstance(item, FieldsInvalid)]
 
         def answer(outcomes: Sequence[Recorded | DomainError]) -> Results:
             return results(

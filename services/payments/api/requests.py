@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from services.payments.queries import get_request
 from services.payments.register_requests import NewRequest, Registered, register_requests
-from shared import tenants
 from shared.auth import Allow, Principal, Role, own_only
-from shared.db import Connection, Database
-from shared.edge import SAME_AGAIN, ItemInvalid, parse_items, results, utc_now, weave
+from shared.db import LOCK_LIMIT_MS, Connection, Database
+from shared.edge import SAME_AGAIN, parse_items, results, utc_now, weave
 from shared.errors import DomainError
+from shared.field_errors import FieldsInvalid
 from shared.fields import Body, Currency, Due, Id, Instant, Items, PathId, Results, Text
 from shared.idempotency import Key, once
 from shared.ids import new_id
@@ -126,7 +126,7 @@ def router(db: Database) -> APIRouter:
 
     async def register(conn: Connection, tenant_id: str, bodies: list[RequestIn]) -> list[Registered | DomainError]:
         new = [body.to_new(tenant_id) for body in bodies]
-        return [] if not new else list(await register_requests(conn, new, tenant_id=tenant_id, now=utc_now()))
+        return list(await register_requests(conn, new, tenant_id=tenant_id, now=utc_now()))
 
     async def read(conn: Connection, caller: Principal, request_id: str) -> RequestOut:
         row = dict(await get_request(conn, caller.tenant, request_id, caller.fleets))
@@ -146,16 +146,13 @@ def router(db: Database) -> APIRouter:
         return await once(request, db, effect, caller=caller, key=key, now=utc_now())
 
     @routes.post("/batch")
-    async def create_batch(body: Items, caller: Booking) -> Results:
+    async def create_batch(body: Items[RequestIn], caller: Booking) -> Results:
         """Register up to 1,000 requests, each on its own."""
         parsed = parse_items(body.items, adapter)
-        good = [item for item in parsed if not isinstance(item, ItemInvalid)]
-
-        async def effect(conn: Connection) -> list[Registered | DomainError]:
-            await tenants.find(conn, caller.tenant)
-            return await register(conn, caller.tenant, good)
-
-        outcomes = await db.run(effect, caller.tenant)
+        good = [item for item in parsed if not isinstance(item, FieldsInvalid)]
+        outcomes = await db.run(
+            lambda conn: register(conn, caller.tenant, good), caller.tenant, lock_limit_ms=LOCK_LIMIT_MS
+        )
         return results(weave(parsed, outcomes), lambda r: (201 if r.is_new else 200, r.request_id))
 
     @routes.get("/{request_id}")

@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 import secrets as random
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -17,14 +18,18 @@ import msgspec
 
 from services.payments.gateways import BadCallback, BadSignature
 from services.payments.models import Callback, PaymentStatus, Receipt
-from shared.fields import plausible
-from shared.money import LIMIT, exponent
-from shared.repeated_names import refuse_repeated_names
+from shared.fields import ImplausibleInstant, plausible
+from shared.money import LIMIT, UnknownCurrency, exponent
+from shared.readable_body import refuse_repeated_names, why_unreadable
 
 TOLERANCE_S = 300
 SECRET_BYTES = 32
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of every secret, not one
 SIGNATURES_LIMIT = 20
+
+TYPE = re.compile(r"`([a-z |]+)`")  # as msgspec writes it
+TYPES = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "array": "a list",
+         "object": "an object", "datetime": "an instant"}  # fmt: skip
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
 LongText = Annotated[str, msgspec.Meta(max_length=1_000, pattern=r"^[^\x00]*\Z")]
@@ -95,8 +100,12 @@ class StandardGateway:
             refuse_repeated_names(callback.body)
             exponent(body.data.currency)
             paid_at = plausible(body.data.paid_at)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        except msgspec.ValidationError as error:
+            raise BadCallback(_in_words(str(error))) from error
+        except (UnknownCurrency, ImplausibleInstant) as error:
             raise BadCallback(str(error)) from error
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise BadCallback(why_unreadable(error)) from error
         data, payer, failure = body.data, body.data.payer or Payer(), body.data.failure or Failure()
         return Receipt(
             tenant_id=tenant_id,
@@ -119,6 +128,13 @@ class StandardGateway:
     def new_secret(self) -> str:
         """32 random bytes in the specification's text form."""
         return SECRET_PREFIX + base64.b64encode(random.token_bytes(SECRET_BYTES)).decode()
+
+
+def _in_words(fault: str) -> str:
+    """What the decoder has found, "Expected `int`, got `str` - at `$.data.amount`", for who has never heard of it."""
+    what, _, where = fault.partition(" - at `$")
+    what = TYPE.sub(lambda found: " or ".join(TYPES.get(kind, kind) for kind in found[1].split(" | ")), what)
+    return f"{where.strip('.`') or 'body'}: {what}"
 
 
 def _key(secret: str) -> bytes:

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from services.payouts.models import Plan
 from services.payouts.queries import list_plans
 from services.payouts.set_commission import set_commission
-from shared import tenants
 from shared.auth import Allow, Principal, Role
 from shared.db import Connection, Database
 from shared.edge import actor, utc_now
@@ -62,9 +61,8 @@ def router(db: Database) -> APIRouter:
         plan = Plan(**body.model_dump())
 
         async def effect(conn: Connection) -> UUID:
-            tenant = await tenants.find(conn, caller.tenant)
             who = actor(request, caller)
-            return await set_commission(conn, plan, tenant_id=tenant.tenant_id, actor=who, now=utc_now())
+            return await set_commission(conn, plan, tenant_id=caller.tenant, actor=who, now=utc_now())
 
         return PlanOut(id=await db.run(effect, caller.tenant), **body.model_dump())
 
