@@ -48,7 +48,7 @@ async def test_a_line_that_goes_dead_costs_one_limit_not_two(run):
 
     server = await asyncio.start_server(through, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    db = Database(running.urls.app.replace(f":{target.port}/", f":{port}/"), "stalled")
+    db = Database(running.urls.app.replace(f"@{target.hostname}:{target.port}/", f"@127.0.0.1:{port}/"), "stalled")
     async with db.transaction("t1") as conn:
         assert await conn.fetchval("SELECT 1") == 1
     started = time.monotonic()
