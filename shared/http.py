@@ -75,44 +75,42 @@ def create_api(name: str, *, summary: str, verifier: Verifier) -> FastAPI:
         redoc_url=None,
         separate_input_output_schemas=False,
         generate_unique_id_function=_operation_id,
-        dependencies=[
-            Depends(_refuse_other_media),
-            Depends(_refuse_ambiguous_body),
-            Depends(_refuse_unknown_parameters),
-        ],
+        dependencies=[Depends(_refuse_what_would_be_misread)],
     )
     api.state.verifier = verifier
     answer_errors(api)
-    complete_description(api)
+    complete_description(api, service=name)
     return api
 
 
-async def _refuse_other_media(request: Request) -> None:
+async def _refuse_what_would_be_misread(request: Request) -> None:
     route: APIRoute = request.scope["route"]
-    given = request.headers.get("content-type", "")
-    if route.body_field is not None and not JSON.fullmatch(given) and await request.body():
+    if body := await request.body():
+        if route.body_field is not None:
+            _refuse_other_media(request.headers.get("content-type", ""))
+        _refuse_ambiguous_body(body)
+    if request.query_params and route.path.startswith("/api/"):  # probes and scrapers may add what they like
+        _refuse_unknown_parameters(request, route)
+
+
+def _refuse_other_media(given: str) -> None:
+    if not JSON.fullmatch(given):
         what = f"is {given[:100]!r}" if given else "is missing"
         raise HTTPException(415, f"The body is taken as JSON only, but its Content-Type {what}: send application/json.")
 
 
-async def _refuse_ambiguous_body(request: Request) -> None:
-    if body := await request.body():
-        try:
-            refuse_repeated_names(body)
-        except (ValueError, RecursionError) as error:
-            raise HTTPException(400, why_unreadable(error)) from error
+def _refuse_ambiguous_body(body: bytes) -> None:
+    try:
+        refuse_repeated_names(body)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, why_unreadable(error)) from error
 
 
-async def _refuse_unknown_parameters(request: Request) -> None:
-    # A misspelt filter would be left out without a word. Probes may send what they like: nothing there is filtered.
-    route: APIRoute = request.scope["route"]
-    if request.query_params and route.path.startswith("/api/"):
-        known = {param.alias for dependant in with_all_below(route.dependant) for param in dependant.query_params}
-        unknown = sorted(request.query_params.keys() - known)
-        if unknown:
-            raise FieldsInvalid(
-                [{"field": f"query.{name[:100]}", "message": "is no parameter here"} for name in unknown]
-            )
+def _refuse_unknown_parameters(request: Request, route: APIRoute) -> None:
+    # A misspelt filter would be left out without a word.
+    known = {param.alias for dependant in with_all_below(route.dependant) for param in dependant.query_params}
+    if unknown := sorted(request.query_params.keys() - known):
+        raise FieldsInvalid([{"field": f"query.{name[:100]}", "message": "is no parameter here"} for name in unknown])
 
 
 def _operation_id(route: APIRoute) -> str:

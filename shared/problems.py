@@ -92,13 +92,13 @@ def _generic(status: int, title: str) -> dict[str, Any]:
     return {"type": f"urn:takings:problem:http-{status}", "title": title, "status": status}
 
 
-# What is answered with each status, and what it means. Where a case has its own type, its own detail says more.
+# What is answered with each status, and what it means. Of 404 and 409 each case has a type of its own.
 _EXAMPLES: dict[str, Exception] = {
     "The body cannot be read": HTTPException(400, "It is not JSON from line 1, column 2 on."),
     "No token, or none that is accepted": Unauthorized("A bearer token is needed."),
     "The caller may not do this": Forbidden("This needs one of the roles: admin, finance."),
-    "No such thing for this caller": NotFound("There is no gateway 'unheard-of'."),
-    "It contradicts what is there": Conflict("There is another one of this id with a different content."),
+    "No such thing for this caller": NotFound(""),
+    "It contradicts what is there": Conflict(""),
     "The body is too large": HTTPException(413, "The body is larger than 2097152 bytes."),
     "The body is not said to be JSON": HTTPException(
         415, "The body is taken as JSON only, but its Content-Type is missing: send application/json."
@@ -112,8 +112,8 @@ _REQUEST_ID = "0190f2c4-7a51-7c3e-9b7a-3f6f0e6d2a11"
 
 def _described(meaning: str, error: Exception) -> tuple[int, dict[str, Any]]:
     status, body = _problem(error)
-    content = {PROBLEM: {"example": {**body, "request_id": _REQUEST_ID}}}
-    return status, {"description": meaning, "model": Problem, "content": content}
+    example = {} if status in {404, 409} else {"example": {**body, "request_id": _REQUEST_ID}}
+    return status, {"description": meaning, "model": Problem, "content": {PROBLEM: example}}
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = dict(_described(meaning, error) for meaning, error in _EXAMPLES.items())

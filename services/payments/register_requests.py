@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from services.payments.books import event, lock_requests, lock_unmatched, update_payments, update_requests
+from services.payments.instants import NotYet, not_yet
 from services.payments.settlement import settle, status_of
 from shared import outbox
-from shared.clocks import NotYet, not_yet
 from shared.db import ConcurrentWrite, Connection, as_rows
 from shared.errors import Conflict
 

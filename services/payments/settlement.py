@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
+from services.payments.instants import not_yet
 from services.payments.models import Flag, Payment, PaymentStatus, Receipt, Request, RequestStatus
-from shared.clocks import not_yet
 from shared.errors import Conflict, Invalid, NotFound
 from shared.money import format_amount
 

@@ -45,18 +45,32 @@ async def test_the_description_shows_what_is_really_answered(run):
         await http.post(REQUESTS, content=b" " * 3_000_000, headers={**system, **json_type}),
         await http.post(REQUESTS, content=b"{}", headers=system),
         await http.post(REQUESTS, json={**body, "amount": "12"}, headers=system),
-        await http.post("/api/v1/webhooks/unheard-of/t1.x", content=b"{}"),
         await http.get("/api/v1/boom"),
         await dead.http.get("/api/v1/tenants/t1", headers=running.as_("operator", tenant=None)),
     ]
-    assert [answer.status_code for answer in answers] == [400, 401, 403, 413, 415, 422, 404, 500, 503]
+    assert [answer.status_code for answer in answers] == [400, 401, 403, 413, 415, 422, 500, 503]
     for answer in answers:
         example = described[str(answer.status_code)]["content"]["application/problem+json"]["example"]
         given = answer.json()
         if answer.status_code == 403:
             example["detail"] = given["detail"]  # the roles are the route's
         assert given == {**example, "request_id": given["request_id"]}
-    assert set(described) == {"200", "201", "409"} | {str(answer.status_code) for answer in answers}
+    assert set(described) == {"200", "201", "404", "409"} | {str(answer.status_code) for answer in answers}
+
+
+async def test_the_description_names_the_types_of_a_services_own_problems(payments: Payments):
+    described = payments.running.service.api.openapi()["paths"][PAYMENTS]["post"]["responses"]
+    await payments.request(id="r1")
+    await payments.request(id="r2")
+    headers = payments.system
+    for body, status in [(cash("nowhere"), 404), (cash("r1", amount=1), 422), (cash("r1"), 201), (cash("r2"), 201),
+                         (cash("r2", transaction_id="cash-r1"), 409)]:  # fmt: skip
+        answer = await payments.http.post(PAYMENTS, json=body, headers=headers)
+        assert answer.status_code == status, answer.text
+        if status >= 400:
+            assert f"`{answer.json()['type'].rpartition(':')[2]}`" in described[str(status)]["description"]
+    other_services = ("payout-unknown", "plan-exists", "rule-unknown")
+    assert not any(f"`{code}`" in response["description"] for response in described.values() for code in other_services)
 
 
 async def test_a_body_that_is_not_said_to_be_json_is_415_and_says_what_to_send(payments: Payments):
