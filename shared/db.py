@@ -20,8 +20,9 @@ else:
 
 # Every call ends: a stalled server or network must not hold a caller for longer than this.
 CALL_LIMIT_S = 5.0
-# For a call of its own, which keeps nobody else waiting but for its connection; who shares a transaction waits for less.
-LOCK_LIMIT_MS = 1_500
+# For a call of its own, which keeps a connection but nobody else waiting: consumers hold rows for as long as a batch takes,
+# which is no reason to be put off. Who shares a transaction waits for less.
+LOCK_LIMIT_MS = 2_500
 # A plan that is kept from when its table was empty would read all of it later, and one for any arguments cannot leave out
 # the filters that are not set: planning each time costs a fraction of a millisecond and is right. What is hot lies in
 # memory: at the default price of a random page, a batch of 500 keys would be looked up by reading the whole table.
