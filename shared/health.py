@@ -12,6 +12,9 @@ from shared.db import Database
 
 # By metric. A red service still takes requests: whether it can is what /health/ready says.
 ALARM_AFTER_S = {"takings_unhandled_callback_oldest_seconds": 600, "takings_outbox_oldest_seconds": 600}
+RED: dict[int | str, dict[str, Any]] = {
+    503: {"description": "Not so: the answer says why", "content": {"application/json": {"schema": {"type": "object"}}}}
+}
 
 
 def add_health(api: FastAPI, db: Database) -> None:
@@ -22,7 +25,7 @@ def add_health(api: FastAPI, db: Database) -> None:
         """The process runs."""
         return {"status": "ok"}
 
-    @api.get("/health/ready", tags=["operations"], dependencies=[public])
+    @api.get("/health/ready", tags=["operations"], dependencies=[public], responses=RED)
     async def ready(response: Response) -> dict[str, Any]:
         """The database answers, and no topic is missing from the start that the broker does not make.
 
@@ -39,7 +42,7 @@ def add_health(api: FastAPI, db: Database) -> None:
             return {"status": "unavailable", "database": "ok", "missing_topics": missing}
         return {"status": "ok", "database": "ok"}
 
-    @api.get("/health", tags=["operations"], dependencies=[public])
+    @api.get("/health", tags=["operations"], dependencies=[public], responses=RED)
     async def health(response: Response) -> dict[str, Any]:
         """Whether a person should look: red while something waits too long that normally takes moments."""
         waiting_s = {name: REGISTRY.get_sample_value(name) or 0.0 for name in ALARM_AFTER_S}

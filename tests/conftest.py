@@ -19,6 +19,7 @@ from deploy.databases import SERVICES, provision, role_names, url_as
 from deploy.kafka import running_kafka
 from deploy.postgres import running_postgres
 from deploy.tokens import TokenIssuer
+from shared import telemetry
 from shared.auth import DEVELOPMENT_ISSUER
 from shared.db import Database
 from shared.log import configure
@@ -179,6 +180,8 @@ async def running_service(
     name: str, urls: ServiceUrls, issuer: TokenIssuer, *, role: str, kafka: str, overrides: dict[str, str]
 ) -> AsyncIterator[Running]:
     """A service inside this process, on the database of `urls`, until the block ends."""
+    for metric in (telemetry.OUTBOX_AGE, telemetry.UNHANDLED_AGE):  # of the service before in this process
+        metric.set(0)
     module = import_module(f"services.{name}.__main__")
     settings = module.Settings(**{**environment(name, urls, issuer, kafka), **overrides})
     service = module.build(settings, role)
