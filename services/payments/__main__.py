@@ -24,7 +24,7 @@ from shared.process import Role, Service, every, foundation, main
 
 # Whoever waits for a row that somebody holds keeps all waiting who share the transaction. Of bulk, one in flight may
 # have to wait for the other.
-LOCK_LIMIT_MS = 500
+SHARED_LOCK_LIMIT_MS = 500
 BULK_LOCK_LIMIT_MS = 750
 
 
@@ -35,7 +35,9 @@ def build(settings: Settings, role: Role) -> Service:
     )
     wake_relay = asyncio.Event()
 
-    async def record(receipts: Sequence[Receipt], lock_limit_ms: int = LOCK_LIMIT_MS) -> list[Recorded | DomainError]:
+    async def record(
+        receipts: Sequence[Receipt], lock_limit_ms: int = SHARED_LOCK_LIMIT_MS
+    ) -> list[Recorded | DomainError]:
         recorded = await service.db.run(
             lambda conn: record_payments(conn, receipts, now=utc_now()),
             *{r.tenant_id for r in receipts},
