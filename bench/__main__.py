@@ -53,11 +53,16 @@ def main(  # noqa: PLR0917 - options
     for names, bench in BENCHES.items():
         if wanted and not wanted & set(names):
             continue
-        began = time.perf_counter()
+        began, stolen_before = time.perf_counter(), _stolen_s()
         found = _on_fresh_servers(bench, options)
         for result in found:
             print(result.line(), flush=True)
-        print(f"  ({', '.join(names)}: {time.perf_counter() - began:.0f} s)", flush=True)
+        lasted_s = time.perf_counter() - began
+        stolen = (_stolen_s() - stolen_before) / lasted_s / (psutil.cpu_count() or 1)
+        print(
+            f"  ({', '.join(names)}: {lasted_s:.0f} s; {stolen:.0%} of the processors went to other machines)",
+            flush=True,
+        )
         results += found
     if report:
         write_report(report, results)
@@ -72,6 +77,11 @@ def _on_fresh_servers(bench: Bench, options: Options) -> list[Result]:
             return bench(here, options)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stolen_s() -> float:
+    """Seconds of its processors that a virtual machine's host has kept from it until now; 0 where nobody can know."""
+    return float(getattr(psutil.cpu_times(), "steal", 0.0))
 
 
 def _machine() -> str:

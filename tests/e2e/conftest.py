@@ -54,7 +54,7 @@ def environment(state: Path) -> dict[str, str]:
     return {**os.environ, "TAKINGS_STATE": str(state)}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # not for longer: it would take its share of the other tests' processors
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     state = tmp_path_factory.mktemp("stack")
     cache = PROJECT / ".takings" / "cache"  # the jars that other tests have fetched already

@@ -15,7 +15,7 @@ from tests.faults.seeds import seeded
 from tests.faults.servers import Servers, running_servers
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # not for longer: they would take their share of the other tests' processors
 async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Servers]:
     """PostgreSQL, Kafka and the four services. A test leaves all of them running, reached without detours."""
     async with running_servers(tmp_path_factory.mktemp("faults")) as running:
