@@ -15,7 +15,6 @@ import aiohttp
 from tests.faults.books import check_books, check_kept, drained
 from tests.faults.journal import Journal
 from tests.faults.servers import Servers
-from tests.faults.sizes import size
 from tests.faults.trips import DRIVERS, Payout, Trip, new_trip
 from tests.payments.conftest import sign
 
@@ -24,7 +23,7 @@ CALL_LIMIT_S = 8.0
 RETRY_AFTER_S = (0.1, 0.3, 0.5, 1.0)
 TRIPS_A_BATCH, TRIPS_A_CALL = 20, 500
 PAYOUTS_A_BATCH = 0.7
-AT_ONCE = size(short=500, long=1_500)
+AT_ONCE = 500
 REACHED = 0.9
 CALLS_A_BATCH = 2 + TRIPS_A_BATCH * 1.09 + PAYOUTS_A_BATCH  # at least
 
