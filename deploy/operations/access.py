@@ -19,6 +19,7 @@ Role = Literal["owner", "app", "system", "auditor"]
 # What a command holds must not outlive its host by hours.
 LINE_LIMITS = {name: value for name, value in LIMITS.items() if name.startswith("tcp_")}
 SHUT_DOWN = (asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
+CLOCK = "SELECT clock_timestamp()"  # of the server: the operator's own may be off
 
 
 @dataclass(frozen=True)

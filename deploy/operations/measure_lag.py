@@ -13,7 +13,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from deploy.databases import SERVICES
 from deploy.event_descriptions import consumed_by
-from deploy.operations.access import connected, kafka_bootstrap
+from deploy.operations.access import CLOCK, connected, kafka_bootstrap
 from shared.db import CALL_LIMIT_S
 from shared.events.catalogue import PUBLISHED_BY
 from shared.events.tenants import TenantConfigured
@@ -21,7 +21,6 @@ from shared.outbox import BACKLOG
 
 LATE_AFTER_S = 60.0
 RETRY_AFTER_S = 0.2
-CLOCK = "SELECT clock_timestamp()"
 CALLBACKS = """
 SELECT count(*) AS waiting, coalesce(extract(epoch FROM $1 - min(received_at)), 0)::float8 AS oldest_s,
        (array_agg(error ORDER BY retry_at DESC))[1] AS last_error

@@ -1,13 +1,14 @@
 """What a client sends to PostgreSQL or Kafka, cut into messages, and how a test names one of them."""
 
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 Meaning = bytes  # of one message to the server: the SQL that it carries, or the request as it is
 Matches = Callable[[Meaning], bool]
 
 
-class Messages:
+class Messages(ABC):
     """Cuts what a client sends into messages and says what each means."""
 
     def __init__(self) -> None:
@@ -22,12 +23,12 @@ class Messages:
             complete.append((message, self._meaning(message)))
         return complete
 
+    @abstractmethod
     def _length(self) -> int:
         """Of the next message, with its head; 0 while that is not known."""
-        raise NotImplementedError
 
-    def _meaning(self, message: bytes) -> Meaning:
-        raise NotImplementedError
+    @abstractmethod
+    def _meaning(self, message: bytes) -> Meaning: ...
 
 
 class KafkaRequests(Messages):

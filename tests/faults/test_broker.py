@@ -13,7 +13,7 @@ from tests.faults.sizes import LONG, size
 
 KILLS = size(short=1, long=10)
 FROZEN_S = size(short=4, long=20)
-RATE = size(short=50, long=300)
+RATE = size(short=100, long=300)
 DRAINED_WITHIN_S = 30.0
 NOISE = 1 if LONG else 3  # the short form runs beside much else
 

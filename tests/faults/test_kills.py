@@ -17,7 +17,7 @@ from tests.faults.servers import Servers
 from tests.faults.sizes import LONG, size
 
 KILLS = size(short=2, long=50)
-RATE = size(short=100, long=300)
+RATE = 300
 READY_WITHIN_S = 3.0
 WORST_S = size(short=15, long=6)  # the short form runs beside whatever else a machine does
 

@@ -25,7 +25,6 @@ class Building(ABC):
         """`logs` are read into the tables of `beside`."""
         self.events = 0  # those that had an effect, or should have had
         self.set_aside = 0
-        self.has_told = False
         self.beside = beside
         self._logs = logs
         self._tenants = TenantCopy(beside.db, wait_s=0)
@@ -103,9 +102,8 @@ async def build_and_swap(building: Building, *, dry_run: bool, force: bool, say:
 async def _catch_up_to_few(building: Building, say: Callable[[str], None]) -> None:
     for _ in range(PASSES_LIMIT):
         done = await building.catch_up()
-        if done or not building.has_told:  # most passes but the first find nothing new
+        if done:  # most passes but the first find nothing new
             say(f"{building.beside.service}: {done:,} rows of the event logs read, {building.events:,} events so far")
-            building.has_told = True
         if done <= FEW:
             return
     raise _too_fast(building.beside)

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from heapq import nlargest
 
+from deploy.operations.access import CLOCK
 from deploy.operations.rebuild.building import FEW, Building, build_and_swap
 from deploy.operations.rebuild.differences import ComparedTable
 from deploy.operations.rebuild.event_log import EventLog, event_logs
@@ -35,7 +36,6 @@ TABLES = (
     ComparedTable("payee_balances", {**TENANT, "currency": "text", "payee_id": "text"}, ("earned", "cash_held", "disbursed")),
 )  # fmt: skip
 ON_ITS_WAY = timedelta(seconds=30)  # a consumer that is further behind is said to differ
-CLOCK = "SELECT clock_timestamp()"
 
 
 async def rebuild_reporting(*, dry_run: bool, force: bool, say: Callable[[str], None]) -> Rebuilt:
