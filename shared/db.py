@@ -20,6 +20,9 @@ else:
 
 # Every call ends: a stalled server or network must not hold a caller for longer than this.
 CALL_LIMIT_S = 5.0
+# Who has waited longer for a connection is put off: with hardly any of its time left a call would only spoil the connection
+# that it gets, and after a stall one caller after the other would.
+CONNECTION_LIMIT_S = 2.5
 # For a call of its own, which keeps a connection but nobody else waiting: consumers hold rows for as long as a batch takes,
 # which is no reason to be put off. Who shares a transaction waits for less.
 LOCK_LIMIT_MS = 2_500
@@ -98,6 +101,7 @@ class Database:
     application: str
     size: int = 8
     _pool: Pool | None = None
+    _expired_at: float = 0.0
 
     async def pool(self) -> Pool:
         """The pool, opened at the first call."""
@@ -123,10 +127,13 @@ class Database:
         With `snapshot` it only reads, and all its statements see the same moment. It waits for a lock at most
         `lock_limit_ms`. Raises TimeoutError.
         """
-        pool = await self.pool()
-        async with asyncio.timeout(CALL_LIMIT_S):
+        pool, clock = await self.pool(), asyncio.get_running_loop().time
+        started = clock()
+        async with asyncio.timeout(CONNECTION_LIMIT_S) as limit:
             conn = await pool.acquire()
+            acquired_at = clock()
             try:
+                limit.reschedule(started + CALL_LIMIT_S)
                 kind = conn.transaction(isolation="repeatable_read", readonly=True) if snapshot else conn.transaction()
                 await kind.start()
                 try:
@@ -140,7 +147,9 @@ class Database:
                 await kind.commit()
             except (TimeoutError, asyncio.CancelledError):
                 conn.terminate()  # a ROLLBACK through a line that is dead would wait once more
-                await pool.expire_connections()  # where one line is dead all may be: the next calls make new ones
+                if acquired_at >= self._expired_at:  # where one line is dead all may be: the next calls make new ones
+                    self._expired_at = clock()
+                    await pool.expire_connections()
                 raise
             finally:
                 await pool.release(conn)

@@ -19,7 +19,7 @@ import pytest
 import shared
 from shared import auth
 from shared.db import Database, UnsafeServer, bind_tenants, is_transient
-from tests.conftest import connected
+from tests.conftest import connected, until
 from tests.payments.conftest import create_tenant
 
 ROOT = Path(__file__).parents[2]
@@ -397,6 +397,48 @@ async def test_a_limit_on_waiting_for_locks_is_the_transactions_own(database):
             limits.append(await conn.fetchval("SHOW lock_timeout"))
     assert limits == ["0", "300ms", "0"]
     await db.close()
+
+
+async def test_who_waits_too_long_for_a_connection_is_put_off_and_spoils_none(database, monkeypatch):
+    monkeypatch.setattr("shared.db.CONNECTION_LIMIT_S", 0.1)
+    db = Database((await database("payments")).app, "test", size=1)
+    async with db.transaction() as conn:
+        pid = await conn.fetchval("SELECT pg_backend_pid()")
+        with pytest.raises(TimeoutError):
+            await _backend(db)
+        await conn.execute("SELECT pg_sleep(0.2)")  # the limit is on the way to a connection only
+    assert await _backend(db) == pid
+    await db.close()
+
+
+async def test_connections_made_after_a_stall_are_not_given_up_for_calls_from_before(database):
+    db = Database((await database("payments")).app, "test", size=3)
+    stalled = [asyncio.create_task(_backend(db, "SELECT pg_sleep(60)")) for _ in range(2)]
+    await until(lambda: _all_sleep(db, count=len(stalled)))
+    before = await _backend(db)
+    await _cancel(stalled[0])
+    after = await _backend(db)
+    assert after != before  # the stall is known from now on
+    await _cancel(stalled[1])
+    assert await _backend(db) == after
+    await db.close()
+
+
+async def _backend(db, first="SELECT 1"):
+    async with db.transaction() as conn:
+        await conn.execute(first)
+        return await conn.fetchval("SELECT pg_backend_pid()")
+
+
+async def _all_sleep(db, *, count):
+    async with db.transaction() as conn:
+        return await conn.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == count
+
+
+async def _cancel(task):
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_a_lost_race_is_run_again_and_a_real_error_is_not(database):
