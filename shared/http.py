@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
@@ -90,7 +91,7 @@ async def _refuse_what_would_be_misread(request: Request) -> None:
             _refuse_other_media(request.headers.get("content-type", ""))
         _refuse_ambiguous_body(body)
     if request.query_params and route.path.startswith("/api/"):  # probes and scrapers may add what they like
-        _refuse_unknown_parameters(request, route)
+        _refuse_unread_parameters(request, route)
 
 
 def _refuse_other_media(given: str) -> None:
@@ -106,11 +107,14 @@ def _refuse_ambiguous_body(body: bytes) -> None:
         raise HTTPException(400, why_unreadable(error)) from error
 
 
-def _refuse_unknown_parameters(request: Request, route: APIRoute) -> None:
-    # A misspelt filter would be left out without a word.
+def _refuse_unread_parameters(request: Request, route: APIRoute) -> None:
+    # A misspelt filter would be left out without a word, and of one that is given twice the first would be.
     known = {param.alias for dependant in with_all_below(route.dependant) for param in dependant.query_params}
-    if unknown := sorted(request.query_params.keys() - known):
-        raise FieldsInvalid([{"field": f"query.{name[:100]}", "message": "is no parameter here"} for name in unknown])
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    wrong = {name: "is given more than once" if name in known else "is no parameter here"
+             for name, times in given.items() if name not in known or times > 1}  # fmt: skip
+    if wrong:
+        raise FieldsInvalid([{"field": f"query.{name[:100]}", "message": wrong[name]} for name in sorted(wrong)])
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -220,7 +220,8 @@ class Consumer:
         for partition in consumer.assignment():
             end = consumer.highwater(partition)
             try:
-                position = await asyncio.wait_for(consumer.position(partition), 1)
+                async with asyncio.timeout(1):
+                    position = await consumer.position(partition)
             except (KafkaError, TimeoutError):
                 continue  # being assigned or revoked just now
             if end is not None:

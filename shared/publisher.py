@@ -109,7 +109,8 @@ class Publisher:
 async def _stop(producer: AIOKafkaProducer) -> None:
     """In good order where the broker lets us, else at once; nothing of it is left, and it sends nothing any more."""
     try:
-        await asyncio.wait_for(producer.stop(), STOP_LIMIT_S)
+        async with asyncio.timeout(STOP_LIMIT_S):
+            await producer.stop()
     except (KafkaError, OSError, TimeoutError) as error:
         log.warning("producer did not stop cleanly", error=repr(error))
     finally:
@@ -196,7 +197,8 @@ async def create_topics(bootstrap: str, settings: Mapping[str, Mapping[str, str]
             created = await admin.create_topics(wanted)
             await _refuse_missing(admin, created.topic_errors)
             try:
-                await asyncio.wait_for(_adjust_topics(admin, settings), ADJUST_LIMIT_S)
+                async with asyncio.timeout(ADJUST_LIMIT_S):
+                    await _adjust_topics(admin, settings)
             except (KafkaError, OSError, TimeoutError) as error:  # a broker that cannot is no reason to publish nothing
                 log.warning("topics' settings not looked at", error=repr(error))
     finally:

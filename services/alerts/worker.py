@@ -43,7 +43,8 @@ def worker_tasks(service: Service, settings: Settings) -> dict[str, Task]:
 
 async def _wait(wake: asyncio.Event, longest_s: float) -> None:
     try:
-        await asyncio.wait_for(wake.wait(), longest_s)
+        async with asyncio.timeout(longest_s):
+            await wake.wait()
     except TimeoutError:
         return
     wake.clear()

@@ -9,6 +9,7 @@ from asyncpg import LockNotAvailableError, QueryCanceledError
 from shared.batch import BATCH_LIMIT, Gather, Overloaded
 from shared.db import ConcurrentWrite
 from shared.errors import Unavailable
+from tests.conftest import end
 
 
 class Flush:
@@ -44,8 +45,7 @@ async def gathering(flush, **options):
     gather = Gather("test", flush, **options)
     task = asyncio.create_task(gather.run())
     yield gather
-    task.cancel()
-    await asyncio.wait([task])
+    await end(task)
 
 
 async def submit_behind_a_blocked_flush(flush, gather, items):

@@ -20,7 +20,7 @@ from shared.events.tenants import TenantConfigured
 from shared.kafka import Consumer
 from shared.publisher import RECORD_LIMIT_BYTES, Publisher, ensure_topics
 from shared.tenants import AnyTenant, TenantCopy
-from tests.conftest import until
+from tests.conftest import end, until
 from tests.shared.topics import (
     NOW,
     Door,
@@ -84,8 +84,7 @@ class Stream:
         try:
             yield task
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await end(task)
             await publisher.close()
 
     async def wait_until_committed(self, count):

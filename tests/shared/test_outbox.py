@@ -12,7 +12,7 @@ from shared import outbox, publisher
 from shared.db import Database
 from shared.outbox import NoTransaction, Outgoing, Relay
 from shared.publisher import Publisher
-from tests.conftest import until
+from tests.conftest import end, until
 from tests.shared.topics import NOW, Door, data_of, exists, new_topic, ping_of, read, read_all
 
 PUBLISHED = "SELECT count(*) FROM outbox WHERE published_at IS NOT NULL"
@@ -56,8 +56,7 @@ class Box:
         try:
             yield task
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await end(task)
             await publisher.close()
 
 

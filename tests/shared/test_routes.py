@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from shared.auth import Allow, Public, Role
+from shared.describe_api import with_all_below
 from tests.conftest import ADD_TENANT
 
 SERVICES = sorted(file.parent.name for file in (Path(__file__).parents[2] / "services").glob("*/__main__.py"))
@@ -18,13 +19,8 @@ ODD = ["%00", "a%00b", "%ff", "%ed%a0%80", "%0a", "a%2Fb", "x" * 600, quote("'; 
 
 def declarations(route):
     """The Allow and Public instances anywhere among the route's dependants."""
-    found, waiting = [], [route.dependant]
-    while waiting:
-        dependant = waiting.pop()
-        if isinstance(dependant.call, Allow | Public):
-            found.append(dependant.call)
-        waiting += dependant.dependencies
-    return found
+    calls = (dependant.call for dependant in with_all_below(route.dependant))
+    return [call for call in calls if isinstance(call, Allow | Public)]
 
 
 def routes_of(running):
@@ -115,6 +111,18 @@ async def test_a_parameter_that_a_route_does_not_have_is_422_and_named(running):
         assert problem["type"] == "urn:takings:problem:invalid"
         assert [error["field"] for error in problem["errors"]] == ["query.form", "query.limti"]
     assert (await running.http.get("/health/live?probe=1")).status_code == 200
+
+
+async def test_a_parameter_that_is_given_twice_is_422_and_named(running):
+    await add_tenant(running)
+    everyone = running.as_(*Role, driver_id="d", client_id="c", fleet_ids=["f"])
+    for route in routes_of(running):
+        if "GET" not in route.methods or "{" in route.path:
+            continue
+        for name in (param.alias for dependant in with_all_below(route.dependant) for param in dependant.query_params):
+            answer = await running.http.get(f"{route.path}?{name}=1&{name}=2", headers=everyone)
+            assert answer.status_code == 422, (route.path, name, answer.text)
+            assert answer.json()["errors"] == [{"field": f"query.{name}", "message": "is given more than once"}]
 
 
 async def test_every_operation_is_described_with_its_roles_and_in_a_few_words(running):
