@@ -92,7 +92,9 @@ async def test_of_two_full_payments_at_once_one_is_refused(payments: Payments):
 
         async def pay(request=request, barrier=barrier):
             await barrier.wait()
-            return (await post(payments, cash(request["id"]))).status_code
+            while (status := (await post(payments, cash(request["id"]))).status_code) == 503:
+                pass  # a slow machine: nothing was done while another held the request for longer than is waited
+            return status
 
         assert sorted(await asyncio.gather(*(pay() for _ in range(3)))) == [201, 422, 422]
         assert (await payments.see(request["id"]))["paid"] == 1000

@@ -1,5 +1,6 @@
 """Tenants: created and changed by the operator of the installation."""
 
+from functools import cache
 from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -13,9 +14,11 @@ from shared.edge import SAME_AGAIN, actor, utc_now
 from shared.errors import Forbidden
 from shared.fields import Body, Currency, Slug, Text
 
+_known_zones = cache(available_timezones)  # reads hundreds of files
+
 
 def _zone(name: str) -> str:
-    if name not in available_timezones() or ("/" not in name and name != "UTC"):  # "localtime" is the machine's
+    if name not in _known_zones() or ("/" not in name and name != "UTC"):  # "localtime" is the machine's
         raise ValueError(f"{name!r} is not a time zone of the IANA database")
     return ZoneInfo(name).key
 
