@@ -36,6 +36,16 @@ def test_wants_a_password_on_tcp_and_socket(tmp_path: Path) -> None:
         psycopg.connect(**by_socket, password=server.superuser_password).close()
 
 
+def test_random_passwords_are_hashed_once(tmp_path: Path) -> None:
+    with running_postgres(tmp_path / "server", durable=False) as server, psycopg.connect(server.url()) as conn:
+        if conn.info.server_version < 160_000:
+            pytest.skip("before PostgreSQL 16 the iterations were fixed")
+        conn.execute("CREATE ROLE somebody PASSWORD 'random'")
+        hashes = [row[0] for row in conn.execute("SELECT rolpassword FROM pg_authid WHERE rolpassword IS NOT NULL")]
+        assert len(hashes) == 2
+        assert all(each.startswith("SCRAM-SHA-256$1:") for each in hashes), hashes
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has folders that the server's user cannot pass")
 def test_runs_as_an_ordinary_user_below_a_closed_folder(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
