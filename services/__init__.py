@@ -7,3 +7,8 @@ if sys.argv[0] == "-m":  # what Python puts there while it looks for the module 
     gc.disable()  # imports make nothing but what stays: `shared.process` enables it again
     # "Not installed": a tenth of a start, for colours that no log line has.
     sys.modules["rich"] = None  # type: ignore[assignment]
+
+    from pydantic import BaseModel
+
+    # Built when first used: what describes /openapi.json, which few ask for, takes a seventh of a start.
+    BaseModel.model_config["defer_build"] = True

@@ -18,12 +18,16 @@ NOT_NEEDED = {"alembic", "faststream", "httpx", "opentelemetry.sdk", "psutil", "
 START = """
 import gc, json, runpy, sys, uvloop
 
+def was_built():
+    from fastapi.openapi.models import OpenAPI
+    return OpenAPI.__pydantic_complete__
+
 def started(serving):
     puts_off_s = serving.cr_frame.f_locals["service"].consume_after_s
     serving.close()
     loaded = [name for name, module in sys.modules.items() if module]
     print(json.dumps({"looked": looked, "looks": gc.isenabled(), "loaded": loaded, "compiles": sys.dont_write_bytecode,
-                      "puts_off_s": puts_off_s}))
+                      "puts_off_s": puts_off_s, "description_built": was_built()}))
 
 looked = []
 gc.callbacks.append(lambda phase, info: looked.append(phase))
@@ -54,6 +58,7 @@ def test_a_start_loads_what_requests_need_and_collects_no_garbage(service, tmp_p
     assert start["looked"] == []
     assert start["looks"]
     assert not start["compiles"]
+    assert not start["description_built"]
 
 
 def test_a_process_without_callers_does_not_put_off_its_consumers(tmp_path):
