@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from deploy.databases import SERVICES
 from deploy.simulator.run import DemoOptions, run_demo
 from deploy.state import PROJECT
 from tests.conftest import SHARED_FILES, until
@@ -27,6 +28,12 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 
 def bearer(stack: LocalStack, *roles: str, **claims: Any) -> dict[str, str]:
     return {"authorization": f"Bearer {stack.issuer.mint(list(roles), **claims)}"}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_what_a_process_says_of_itself_is_in_the_docs(stack: LocalStack, http: httpx.AsyncClient, service: str):
+    described = (await http.get(stack.url(service) + "/openapi.json")).json()
+    assert described == json.loads((PROJECT / "docs" / "openapi" / f"{service}.json").read_text())
 
 
 async def test_a_signed_payment_goes_the_whole_way(stack: LocalStack, http: httpx.AsyncClient):
