@@ -125,7 +125,7 @@ class Database:
         """A transaction that sees the rows of `tenants` only; committed when the block ends well, over within 5 s.
 
         With `snapshot` it only reads, and all its statements see the same moment. It waits for a lock at most
-        `lock_limit_ms`. Raises TimeoutError.
+        `lock_limit_ms`, for a connection at most 2.5 s. Raises TimeoutError.
         """
         pool, clock = await self.pool(), asyncio.get_running_loop().time
         started = clock()

@@ -199,11 +199,14 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
     Once may not do: before Python 3.12 a `wait_for` whose answer comes at that very moment, as there are many in the Kafka
     client, keeps the cancellation to itself.
     """
-    left = set(tasks)
+    left = {task for task in tasks if not task.done()}
+    for task in left:
+        if not task.cancelling():  # who is already at its end is left to it for a while
+            task.cancel()
     while left:
+        _, left = await asyncio.wait(left, timeout=5)
         for task in left:
             task.cancel()
-        _, left = await asyncio.wait(left, timeout=5)
 
 
 TENANTS = {"acme": ("Africa/Nairobi", "KES"), "other": ("America/Chicago", "USD")}

@@ -21,8 +21,8 @@ EVERY_S = size(short=3, long=5)
 SLOW_S = size(short=8, long=60)
 RATE = size(short=100, long=300)
 MEMORY_LIMIT_MB = 250
-BACKLOGS = (size(short=1_000, long=10_000), size(short=10_000, long=50_000))
-GROWTH_LIMIT_MB = 20  # buffers fill; the events themselves would be half as much again, and more in the long form
+BACKLOGS = (size(short=3_000, long=10_000), size(short=15_000, long=50_000))
+GROWTH_LIMIT_MB = 20  # buffers fill; the events themselves would be twice that and more
 READERS = ("payouts", "reporting", "alerts")
 # Every batch of these services writes there; while others read it in peace.
 BUSY_TABLES = {"payouts": "wallets", "reporting": "daily_rollups", "alerts": "inbox"}

@@ -27,7 +27,7 @@ async def test_killed_services_lose_and_double_nothing_and_are_back_at_once(serv
     back_after_s: dict[str, list[float]] = {service: [] for service in SERVICES}
     order = [service for service in SERVICES for _ in range(KILLS)]
     city.chance.shuffle(order)
-    async with city.traffic(RATE):
+    async with city.traffic(RATE, must_be_reached=LONG):
         for service in order:
             await asyncio.sleep(city.chance.uniform(0.05, 0.5))
             back_after_s[service].append(await _kill(servers, service))

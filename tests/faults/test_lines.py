@@ -26,7 +26,7 @@ PLACES = ["database", "broker"] if LONG else ["both"]
 RATE = 40
 TO_ANSWER_S = 0.2  # beside what the machine takes, as is measured meanwhile
 HEALED_WITHIN_S = 10.0
-TIMES_ASKED = 5  # one after the other, before all is seen to work
+NOISE = 1 if LONG else 2  # the short form runs beside much else
 POOL = 8
 USED = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND query_start > $2"
 UNPUBLISHED = "SELECT count(*) FROM outbox WHERE published_at IS NULL AND created_at < $1"
@@ -51,7 +51,7 @@ async def test_a_line_in_trouble(servers: Servers, lines: Lines, city: City, pla
             print(f"{trouble}: longest call {longest_s:.2f} s, longest one that waits for nothing {overhead.longest_s:.2f} s, "
                   f"healed after {max(healed_s):.1f} s")  # fmt: skip
             assert longest_s < CALL_LIMIT_S + TO_ANSWER_S + overhead.longest_s
-            assert max(healed_s) < HEALED_WITHIN_S + TIMES_ASKED * overhead.longest_s
+            assert max(healed_s) < HEALED_WITHIN_S * NOISE
     await city.check(within_s=90)
 
 
@@ -104,8 +104,7 @@ async def overhead_measured(city: City) -> AsyncIterator[Overhead]:
         while True:
             started = time.monotonic()
             await asyncio.sleep(0.05)
-            url = city.servers.url(service) + "/health/live"
-            async with city.session.get(url, headers={"Connection": "close"}) as answer:  # each finds its way anew
+            async with city.session.get(city.servers.url(service) + "/health/live") as answer:
                 assert answer.status == 200
             overhead.longest_s = max(overhead.longest_s, time.monotonic() - started - 0.05)
 

@@ -92,9 +92,7 @@ async def test_of_two_full_payments_at_once_one_is_refused(payments: Payments):
 
         async def pay(request=request, barrier=barrier):
             await barrier.wait()
-            while (status := (await post(payments, cash(request["id"]))).status_code) == 503:
-                pass  # a slow machine: nothing was done while another held the request for longer than is waited
-            return status
+            return (await post(payments, cash(request["id"]))).status_code
 
         assert sorted(await asyncio.gather(*(pay() for _ in range(3)))) == [201, 422, 422]
         assert (await payments.see(request["id"]))["paid"] == 1000
