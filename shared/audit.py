@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from shared.db import Connection, as_rows
+from shared.db import as_rows
 from shared.ids import new_id
+from shared.writes import Write
 
 # As jsonb the states are read once, not twice, which is a fifth of the statement's time.
 RECORD = """
@@ -42,17 +43,14 @@ class Done(NamedTuple):
     change: Change
 
 
-async def record(
-    conn: Connection, actor: Actor, action: str, changes: Sequence[Change], *, tenant_id: str, now: datetime
-) -> None:
-    """Write one row per change by one actor; as `record_all`."""
-    await record_all(conn, action, [Done(tenant_id, actor, change) for change in changes], now=now)
+def record(actor: Actor, action: str, changes: Sequence[Change], *, tenant_id: str, now: datetime) -> Write | None:
+    """One row per change by one actor; as `record_all`."""
+    return record_all(action, [Done(tenant_id, actor, change) for change in changes], now=now)
 
 
-async def record_all(conn: Connection, action: str, done: Sequence[Done], *, now: datetime) -> None:
-    """Write one row per change. No personal data goes into `before` and `after`."""
-    if done:
-        await conn.execute(RECORD, as_rows([_row(*one) for one in done]), action, now)
+def record_all(action: str, done: Sequence[Done], *, now: datetime) -> Write | None:
+    """One row per change. No personal data goes into `before` and `after`."""
+    return Write(RECORD, (as_rows([_row(*one) for one in done]), action, now)) if done else None
 
 
 def _row(tenant_id: str, actor: Actor, change: Change) -> dict[str, Any]:

@@ -40,10 +40,8 @@ LIMITS = {
     "tcp_keepalives_count": "2",
 }
 RACE_LIMIT = 5
-BIND_TENANTS = """
-SELECT set_config('app.tenant', $1, true),
-       set_config('lock_timeout', coalesce($2, current_setting('lock_timeout')), true)
-"""
+BEGIN = "BEGIN"
+BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 DURABILITY = """
 SELECT name FROM pg_settings
 WHERE (name IN ('fsync', 'full_page_writes', 'data_checksums') AND setting <> 'on')
@@ -134,17 +132,18 @@ class Database:
             acquired_at = clock()
             try:
                 limit.reschedule(started + CALL_LIMIT_S)
-                kind = conn.transaction(isolation="repeatable_read", readonly=True) if snapshot else conn.transaction()
-                await kind.start()
                 try:
-                    await bind_tenants(conn, tenants, lock_limit_ms=lock_limit_ms)
+                    await conn.execute(f"{BEGIN_SNAPSHOT if snapshot else BEGIN}; {_binding(tenants, lock_limit_ms)}")
                     yield conn
                 except (TimeoutError, asyncio.CancelledError):
                     raise
                 except BaseException:
-                    await kind.rollback()
+                    await conn.execute("ROLLBACK")
                     raise
-                await kind.commit()
+                if await conn.execute("COMMIT") != "COMMIT":  # the server says ROLLBACK, and no more than that
+                    raise asyncpg.InFailedSQLTransactionError(
+                        "a statement's error was passed over: nothing is committed"
+                    )
             except (TimeoutError, asyncio.CancelledError):
                 conn.terminate()  # a ROLLBACK through a line that is dead would wait once more
                 if acquired_at >= self._expired_at:  # where one line is dead all may be: the next calls make new ones
@@ -190,10 +189,16 @@ class Database:
         self._pool = None
 
 
-async def bind_tenants(conn: Connection, tenants: Iterable[str], *, lock_limit_ms: int | None = None) -> None:
-    """Make the rows of `tenants` the only ones that this transaction sees, and limit its waits for locks, if at all."""
-    limit = None if lock_limit_ms is None else str(lock_limit_ms)
-    await conn.execute(BIND_TENANTS, ",".join(sorted(set(tenants))), limit)
+async def bind_tenants(conn: Connection, tenants: Iterable[str]) -> None:
+    """Make the rows of `tenants` the only ones that the open transaction sees."""
+    await conn.execute(_binding(tenants, None))
+
+
+def _binding(tenants: Iterable[str], lock_limit_ms: int | None) -> str:
+    # Without arguments it can be sent together with BEGIN. As digits no name can end its literal.
+    names = ",".join(sorted(set(tenants))).encode().hex()
+    binding = f"SELECT set_config('app.tenant', convert_from('\\x{names}', 'UTF8'), true)"
+    return binding if lock_limit_ms is None else f"{binding}, set_config('lock_timeout', '{lock_limit_ms:d}', true)"
 
 
 def as_rows(rows: Sequence[Any]) -> str:

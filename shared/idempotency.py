@@ -96,12 +96,13 @@ def _who(caller: Principal) -> str:
 
 
 async def _run(conn: Connection, effect: Effect, request: Request) -> Response:
+    await conn.execute("SAVEPOINT effect")  # a refusal undoes the effect and keeps the key
     try:
-        async with conn.transaction():  # a savepoint: a refusal undoes the effect and keeps the key
-            status, body = await effect(conn)
+        status, body = await effect(conn)
     except DomainError as error:
         if error.status >= 500 or error.status == 403:  # both may change by themselves
             raise
+        await conn.execute("ROLLBACK TO SAVEPOINT effect")
         problem = {**error.problem(), "request_id": request.scope.get("takings.request_id", "")}
         return JSONResponse(problem, error.status, media_type=PROBLEM)
     return _response(status, body)

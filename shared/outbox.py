@@ -21,6 +21,7 @@ from shared.events import Event, encode
 from shared.ids import new_id
 from shared.log import logger
 from shared.publisher import Message, Publisher
+from shared.writes import Write
 
 log = logger(__name__)
 
@@ -69,18 +70,10 @@ class Outgoing(NamedTuple):
     event: Event
 
 
-class NoTransaction(RuntimeError):
-    """An event outside a transaction would be published whether or not its effect is committed."""
-
-
-async def add(conn: Connection, service: str, outgoing: Sequence[Outgoing], *, now: datetime) -> None:
-    """Write `outgoing` in the order given, in the open transaction of their effect. Raises NoTransaction."""
-    if not conn.is_in_transaction():
-        raise NoTransaction("outbox.add needs the transaction of the effect")
-    if not outgoing:
-        return
+def add(service: str, outgoing: Sequence[Outgoing], *, now: datetime) -> Write | None:
+    """`outgoing` in the order given, to be written in the transaction of their effect."""
     trace = telemetry.traceparent()
-    await conn.execute(ADD, as_rows([_row(service, one, now, trace) for one in outgoing]), now)
+    return Write(ADD, (as_rows([_row(service, one, now, trace) for one in outgoing]), now)) if outgoing else None
 
 
 def _row(service: str, outgoing: Outgoing, now: datetime, trace: str | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from uuid import UUID
 from shared import audit
 from shared.db import Connection
 from shared.errors import NotFound
+from shared.writes import write
 
 ACKNOWLEDGE = """
 UPDATE alerts SET status = 'acknowledged', acknowledged_at = $4, acknowledged_by = $5
@@ -36,6 +37,6 @@ async def acknowledge_alert(
     """Acknowledge it, once; `fleets` confines the caller to their alerts. Raises AlertUnknown."""
     if await conn.fetchval(ACKNOWLEDGE, tenant_id, alert_id, fleets, now, actor.subject) is not None:
         change = audit.Change(str(alert_id), {"status": "open"}, {"status": "acknowledged"})
-        await audit.record(conn, actor, "alert-acknowledged", [change], tenant_id=tenant_id, now=now)
+        await write(conn, audit.record(actor, "alert-acknowledged", [change], tenant_id=tenant_id, now=now))
     elif not await conn.fetchval(SEEN, tenant_id, alert_id, fleets):
         raise AlertUnknown(f"There is no alert {alert_id}.")

@@ -8,6 +8,7 @@ from services.alerts.rule_rows import audited, terms_of, thresholds_json
 from shared import audit
 from shared.db import Connection
 from shared.errors import Invalid, NotFound
+from shared.writes import write
 
 READ = """
 SELECT kind, thresholds, recipients, cooldown_seconds, enabled FROM alert_rules
@@ -52,4 +53,4 @@ async def change_rule(
     await conn.execute(CLOSE_QUEUES, tenant_id, rule_id, recipients)
     await conn.execute(CANCEL_DELIVERIES, tenant_id, rule_id, recipients)
     change = audit.Change(str(rule_id), audited(before), audited(terms))
-    await audit.record(conn, actor, "rule-changed", [change], tenant_id=tenant_id, now=now)
+    await write(conn, audit.record(actor, "rule-changed", [change], tenant_id=tenant_id, now=now))

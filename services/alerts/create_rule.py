@@ -9,6 +9,7 @@ from shared import audit
 from shared.db import Connection
 from shared.errors import Conflict
 from shared.ids import new_id
+from shared.writes import write
 
 RULE_LIMIT = 100  # each event is held against all rules of its tenant
 COUNT = "SELECT count(*) FROM alert_rules WHERE tenant_id = $1"
@@ -41,5 +42,5 @@ async def create_rule(conn: Connection, terms: RuleTerms, *, tenant_id: str, act
         now,
     )
     change = audit.Change(str(rule_id), None, audited(terms))
-    await audit.record(conn, actor, "rule-created", [change], tenant_id=tenant_id, now=now)
+    await write(conn, audit.record(actor, "rule-created", [change], tenant_id=tenant_id, now=now))
     return rule_id

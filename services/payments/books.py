@@ -20,6 +20,7 @@ from shared.events.payments import (
     Share,
 )
 from shared.outbox import Outgoing
+from shared.writes import Write
 
 Key = tuple[str, str]  # tenant_id, request_id
 
@@ -127,10 +128,9 @@ async def await_requests(conn: Connection, keys: Iterable[Key], *, now: datetime
             raise ConcurrentWrite("a request was registered just now")
 
 
-async def update_requests(conn: Connection, requests: Sequence[Request], *, now: datetime) -> None:
-    """Write what `settle` has changed."""
-    if requests:
-        await conn.execute(UPDATE_REQUESTS, as_rows(requests), now)
+def update_requests(requests: Sequence[Request], *, now: datetime) -> Write | None:
+    """What `settle` has changed."""
+    return Write(UPDATE_REQUESTS, (as_rows(requests), now)) if requests else None
 
 
 async def named_requests(conn: Connection, keys: Iterable[TransactionKey]) -> dict[TransactionKey, str]:
@@ -155,18 +155,14 @@ async def lock_unmatched(conn: Connection, keys: Sequence[Key]) -> list[Payment]
     return [_payment(row) for row in rows]
 
 
-async def insert_payments(conn: Connection, payments: Sequence[Payment]) -> None:
-    """Add new payments. Raises ConcurrentWrite when another transaction has just added one of them."""
-    if payments:
-        rows = await conn.fetch(INSERT_PAYMENTS, as_rows(payments))
-        if len(rows) < len(payments):
-            raise ConcurrentWrite("a payment was recorded just now")
+def insert_payments(payments: Sequence[Payment]) -> Write | None:
+    """New payments; another transaction may just have added one of them."""
+    return Write(INSERT_PAYMENTS, (as_rows(payments),), rows=len(payments)) if payments else None
 
 
-async def update_payments(conn: Connection, payments: Sequence[Payment]) -> None:
-    """Write payments that were locked before."""
-    if payments:
-        await conn.execute(UPDATE_PAYMENTS, as_rows(payments))
+def update_payments(payments: Sequence[Payment]) -> Write | None:
+    """Payments that were locked before."""
+    return Write(UPDATE_PAYMENTS, (as_rows(payments),)) if payments else None
 
 
 def event(payment: Payment, *, matched: bool = False) -> Outgoing:

@@ -7,6 +7,7 @@ from shared import audit, outbox
 from shared.db import Connection
 from shared.errors import Conflict, NotFound
 from shared.events.tenants import TenantConfigured
+from shared.writes import write
 
 CREATE = """
 INSERT INTO tenants (tenant_id, name, time_zone, currency, version, updated_at) VALUES ($1, $2, $3, $4, 1, $5)
@@ -74,6 +75,9 @@ async def get_tenant(conn: Connection, tenant_id: str) -> Tenant:
 
 async def _tell(conn: Connection, before: Tenant | None, after: Tenant, actor: audit.Actor, now: datetime) -> None:
     event = TenantConfigured(name=after.name, time_zone=after.time_zone, currency=after.currency, version=after.version)
-    await outbox.add(conn, "payments", [outbox.Outgoing(after.tenant_id, after.tenant_id, event)], now=now)
     change = audit.Change(after.tenant_id, before._asdict() if before else None, after._asdict())
-    await audit.record(conn, actor, "configure-tenant", [change], tenant_id=after.tenant_id, now=now)
+    await write(
+        conn,
+        outbox.add("payments", [outbox.Outgoing(after.tenant_id, after.tenant_id, event)], now=now),
+        audit.record(actor, "configure-tenant", [change], tenant_id=after.tenant_id, now=now),
+    )

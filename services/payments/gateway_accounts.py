@@ -14,6 +14,7 @@ from shared import audit
 from shared.db import Connection, Database
 from shared.errors import NotFound
 from shared.ids import new_id
+from shared.writes import write
 
 OLD_SECRET_LIVES = timedelta(hours=24)
 CACHE_FOR_S = 0.5  # a new account or secret is known within this time
@@ -83,7 +84,7 @@ async def open_account(
     await conn.execute(OPEN, tenant_id, account_id, gateway, name, now)
     secret = await _add_secret(conn, vault, tenant_id=tenant_id, account_id=account_id, gateway=gateway, now=now)
     change = audit.Change(account_id, None, {"gateway": gateway, "name": name})
-    await audit.record(conn, actor, "open-gateway-account", [change], tenant_id=tenant_id, now=now)
+    await write(conn, audit.record(actor, "open-gateway-account", [change], tenant_id=tenant_id, now=now))
     return Opened(account_id, gateway, secret)
 
 
@@ -97,7 +98,7 @@ async def rotate_secret(
     await conn.execute(EXPIRE_SECRETS, tenant_id, account_id, now + OLD_SECRET_LIVES)
     secret = await _add_secret(conn, vault, tenant_id=tenant_id, account_id=account_id, gateway=gateway, now=now)
     change = audit.Change(account_id, None, {"old_secrets_expire_at": now + OLD_SECRET_LIVES})
-    await audit.record(conn, actor, "rotate-gateway-secret", [change], tenant_id=tenant_id, now=now)
+    await write(conn, audit.record(actor, "rotate-gateway-secret", [change], tenant_id=tenant_id, now=now))
     return Opened(account_id, gateway, secret)
 
 

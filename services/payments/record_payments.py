@@ -1,6 +1,6 @@
 """Record receipts: every transaction takes effect once, completed money counts towards its request, and the world is told."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Literal, NamedTuple
@@ -33,6 +33,7 @@ from shared import audit, outbox
 from shared.db import ConcurrentWrite, Connection, as_rows
 from shared.errors import Conflict, DomainError
 from shared.ids import new_id
+from shared.writes import Write, write
 
 STORE_CALLBACKS = """
 INSERT INTO callbacks (tenant_id, callback_id, account_id, webhook_id, body, received_at, payment_id, handled_at)
@@ -95,13 +96,16 @@ async def record_payments(
     await await_requests(conn, missing, now=now)
     work = _Work(requests, await lock_payments(conn, [r.key for r in receipts]))
     results = [_work_out(work, receipt, now) for receipt in receipts]
-    await insert_payments(conn, [p for key, p in work.touched.items() if key not in work.known_before])
-    await update_payments(conn, [p for key, p in work.touched.items() if key in work.known_before])
     paid = {(p.tenant_id, p.request_id or "") for p in work.touched.values() if p.status == PaymentStatus.COMPLETED}
-    await update_requests(conn, [requests[key] for key in sorted(paid & requests.keys())], now=now)
-    await outbox.add(conn, "payments", work.events, now=now)
-    await _keep_callbacks(conn, receipts, results, now)
-    await _keep_audit(conn, receipts, results, now)
+    await write(
+        conn,
+        insert_payments([p for key, p in work.touched.items() if key not in work.known_before]),
+        update_payments([p for key, p in work.touched.items() if key in work.known_before]),
+        update_requests([requests[key] for key in sorted(paid & requests.keys())], now=now),
+        outbox.add("payments", work.events, now=now),
+        *_keep_callbacks(receipts, results, now),
+        _keep_audit(receipts, results, now),
+    )
     return results
 
 
@@ -186,18 +190,18 @@ def _new_state(known: Payment | None, receipt: Receipt, now: datetime) -> Paymen
     )
 
 
-async def _keep_callbacks(
-    conn: Connection, receipts: Sequence[Receipt], results: Sequence[Recorded | DomainError], now: datetime
-) -> None:
+def _keep_callbacks(
+    receipts: Sequence[Receipt], results: Sequence[Recorded | DomainError], now: datetime
+) -> Iterator[Write]:
     kept = [(r, r.callback, x.payment.payment_id) for r, x in zip(receipts, results, strict=True)
             if r.callback is not None and isinstance(x, Recorded)]  # fmt: skip
     new = [(r, c, payment_id) for r, c, payment_id in kept if not c.is_stored]
     if new:
         rows = [_row(receipt, callback, payment_id) for receipt, callback, payment_id in new]
-        await conn.execute(STORE_CALLBACKS, as_rows(rows), [callback.body for _, callback, _ in new], now)
+        yield Write(STORE_CALLBACKS, (as_rows(rows), [callback.body for _, callback, _ in new], now))
     stored = [(r.tenant_id, c.callback_id, payment_id) for r, c, payment_id in kept if c.is_stored]
     if stored:
-        await conn.execute(HANDLE_CALLBACKS, *map(list, zip(*stored, strict=True)), now)
+        yield Write(HANDLE_CALLBACKS, (*map(list, zip(*stored, strict=True)), now))
 
 
 def _row(receipt: Receipt, callback: Callback, payment_id: UUID) -> dict[str, object]:
@@ -211,9 +215,7 @@ def _row(receipt: Receipt, callback: Callback, payment_id: UUID) -> dict[str, ob
     }
 
 
-async def _keep_audit(
-    conn: Connection, receipts: Sequence[Receipt], results: Sequence[Recorded | DomainError], now: datetime
-) -> None:
+def _keep_audit(receipts: Sequence[Receipt], results: Sequence[Recorded | DomainError], now: datetime) -> Write | None:
     # A gateway's payment has its callback as its trail; a person's or a system's has an audit row.
     done = [
         audit.Done(
@@ -224,7 +226,7 @@ async def _keep_audit(
         for receipt, result in zip(receipts, results, strict=True)
         if receipt.actor is not None and isinstance(result, Recorded) and result.result == "recorded"
     ]
-    await audit.record_all(conn, "record-payment", done, now=now)
+    return audit.record_all("record-payment", done, now=now)
 
 
 def _auditable(payment: Payment) -> dict[str, object]:

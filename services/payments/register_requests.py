@@ -14,6 +14,7 @@ from services.payments.settlement import settle, status_of
 from shared import outbox
 from shared.db import ConcurrentWrite, Connection, as_rows
 from shared.errors import Conflict
+from shared.writes import write
 
 REGISTER = """
 INSERT INTO requests (tenant_id, request_id, kind, amount, currency, occurred_at, client_id, client_name, client_phone,
@@ -138,6 +139,9 @@ async def _join_waiting_money(conn: Connection, keys: Sequence[tuple[str, str]],
     for payment in payments:
         settle(payment, requests[payment.tenant_id, payment.request_id or ""])
         payment.updated_at = now
-    await update_payments(conn, payments)
-    await update_requests(conn, list(requests.values()), now=now)
-    await outbox.add(conn, "payments", [event(payment, matched=True) for payment in payments], now=now)
+    await write(
+        conn,
+        update_payments(payments),
+        update_requests(list(requests.values()), now=now),
+        outbox.add("payments", [event(payment, matched=True) for payment in payments], now=now),
+    )

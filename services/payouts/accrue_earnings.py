@@ -13,6 +13,7 @@ from shared.events import Received
 from shared.events.payments import PaymentMatched
 from shared.events.payouts import EarningAccrued
 from shared.tenants import zones
+from shared.writes import Write, write
 
 PLANS = """
 SELECT tenant_id, fleet_id, payee_id, commission_bp, delay_days, valid_from
@@ -49,11 +50,13 @@ async def accrue_earnings(conn: Connection, events: Sequence[Received], *, now: 
         own = earnings_of(event.tenant_id, event.data, plans.get(event.tenant_id, []), in_zone[event.tenant_id])
         earnings += own
         entries += entries_of(event.tenant_id, event.data, own, journal_id=opened[key])
-    if earnings:
-        await conn.execute(ACCRUE, as_rows(earnings), now)
-    await post(conn, entries)
-    await earn(conn, _by_wallet(earnings))
-    await outbox.add(conn, "payouts", [_accrued(earning) for earning in earnings], now=now)
+    await write(
+        conn,
+        Write(ACCRUE, (as_rows(earnings), now)) if earnings else None,
+        post(entries),
+        earn(_by_wallet(earnings)),
+        outbox.add("payouts", [_accrued(earning) for earning in earnings], now=now),
+    )
 
 
 def _journal(event: Received) -> JournalKey:

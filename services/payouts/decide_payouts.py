@@ -13,6 +13,7 @@ from shared import audit, outbox
 from shared.db import Connection
 from shared.errors import Conflict, NotFound
 from shared.events.payouts import PayoutApproved, PayoutDisbursed, PayoutEvent, PayoutFailed, PayoutRejected
+from shared.writes import write
 
 ALLOWED_FROM = {
     PayoutStatus.APPROVED: (PayoutStatus.REQUESTED,),
@@ -88,15 +89,14 @@ async def decide_payouts(
     elif decision.status in {PayoutStatus.REJECTED, PayoutStatus.FAILED}:
         await conn.execute(FREE_EARNINGS, tenant_id, list(taken))
         await move(conn, f"payout-{decision.status}", moves, Account.LOCKED, Account.WALLET, now=now)
-    await outbox.add(
-        conn,
-        "payouts",
-        [outbox.Outgoing(tenant_id, str(i), _event(r, decision, now)) for i, r in taken.items()],
-        now=now,
-    )
     after = {"status": decision.status, "reason": decision.reason, "reference": decision.reference}
     changes = [audit.Change(str(i), {"status": r["status"]}, after) for i, r in taken.items()]
-    await audit.record(conn, actor, f"payout-{decision.status}", changes, tenant_id=tenant_id, now=now)
+    events = [outbox.Outgoing(tenant_id, str(i), _event(r, decision, now)) for i, r in taken.items()]
+    await write(
+        conn,
+        outbox.add("payouts", events, now=now),
+        audit.record(actor, f"payout-{decision.status}", changes, tenant_id=tenant_id, now=now),
+    )
     return results
 
 

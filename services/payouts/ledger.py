@@ -11,6 +11,7 @@ import msgspec
 from services.payouts.models import Account, Entry
 from shared.db import Connection, as_rows
 from shared.ids import new_id
+from shared.writes import Write, write
 
 # A journal's kind and source are claimed once: an event that comes again finds them taken and changes nothing.
 OPEN_JOURNALS = """
@@ -92,16 +93,14 @@ async def open_journals(conn: Connection, keys: Iterable[JournalKey], *, now: da
     return {(row["tenant_id"], row["kind"], row["source_id"]): row["journal_id"] for row in rows}
 
 
-async def post(conn: Connection, entries: Sequence[Entry]) -> None:
-    """Post whole journals, in one statement, which checks that they balance."""
-    if entries:
-        await conn.execute(POST_ENTRIES, as_rows(entries))
+def post(entries: Sequence[Entry]) -> Write | None:
+    """Whole journals, in one statement, which checks that they balance."""
+    return Write(POST_ENTRIES, (as_rows(entries),)) if entries else None
 
 
-async def earn(conn: Connection, earned: Sequence[Earned]) -> None:
-    """Let wallets follow the entries of earnings; one sum per wallet."""
-    if earned:
-        await conn.execute(EARN, as_rows(earned))
+def earn(earned: Sequence[Earned]) -> Write | None:
+    """Wallets follow the entries of earnings; one sum per wallet."""
+    return Write(EARN, (as_rows(earned),)) if earned else None
 
 
 async def move(
@@ -116,7 +115,7 @@ async def move(
         entries.append(Entry(m.tenant_id, journal_id, source, m.payee_id, m.currency, -m.amount))
         entries.append(Entry(m.tenant_id, journal_id, target, m.payee_id, m.currency, m.amount))
         totals[m.tenant_id, m.payee_id, m.currency] += m.amount
-    await post(conn, entries)
+    await write(conn, post(entries))
     keys = [list(part) for part in zip(*totals, strict=True)]
     await conn.execute(LOCK_WALLETS, *keys)
     changes = [

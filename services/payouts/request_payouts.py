@@ -13,6 +13,7 @@ from shared.errors import Conflict
 from shared.events.payouts import PayoutRequested
 from shared.ids import new_id
 from shared.money import format_amount
+from shared.writes import write
 
 # Whoever asks for the same payee waits here until the other one's payout is there, or is not.
 LOCK_WALLETS = """
@@ -130,12 +131,15 @@ async def request_payouts(
         raise ConcurrentWrite("somebody else took some of these earnings")
     moves = [Move(tenant_id, m.payout_id, m.payee_id, currency, m.amount) for m in made]
     await move(conn, "payout-requested", moves, Account.WALLET, Account.LOCKED, now=now)
-    await outbox.add(conn, "payouts", [_event(tenant_id, m, currency, now) for m in made], now=now)
     changes = [
         audit.Change(str(m.payout_id), None, {**m._asdict(), "currency": currency, "status": PayoutStatus.REQUESTED})
         for m in made
     ]
-    await audit.record(conn, actor, "request-payout", changes, tenant_id=tenant_id, now=now)
+    await write(
+        conn,
+        outbox.add("payouts", [_event(tenant_id, m, currency, now) for m in made], now=now),
+        audit.record(actor, "request-payout", changes, tenant_id=tenant_id, now=now),
+    )
     return results
 
 

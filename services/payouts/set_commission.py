@@ -8,6 +8,7 @@ from shared import audit
 from shared.db import Connection
 from shared.errors import Conflict
 from shared.ids import new_id
+from shared.writes import write
 
 SET = """
 INSERT INTO commission_plans (tenant_id, plan_id, fleet_id, payee_id, commission_bp, delay_days, valid_from, created_at)
@@ -45,7 +46,8 @@ async def set_commission(conn: Connection, plan: Plan, *, tenant_id: str, actor:
         "delay_days": plan.delay_days,
         "valid_from": plan.valid_from,
     }
-    await audit.record(
-        conn, actor, "set-commission", [audit.Change(str(plan_id), None, after)], tenant_id=tenant_id, now=now
+    await write(
+        conn,
+        audit.record(actor, "set-commission", [audit.Change(str(plan_id), None, after)], tenant_id=tenant_id, now=now),
     )
     return plan_id

@@ -13,6 +13,7 @@ from shared import outbox
 from shared.db import Database
 from shared.events.tenants import TenantConfigured
 from shared.publisher import Message, Publisher
+from shared.writes import write
 from tests.conftest import connected
 from tests.operations.access import access_environment
 from tests.shared.topics import new_topic
@@ -60,7 +61,7 @@ async def test_each_queue_is_late_after_a_minute(measured):
     db = Database(measured.urls["payouts"].app, "test")
     async with db.transaction("t1") as conn:
         event = TenantConfigured(name="t", time_zone="UTC", currency="KES", version=1)
-        await outbox.add(conn, "payouts", [outbox.Outgoing("t1", "t1", event)] * 3, now=now)
+        await write(conn, outbox.add("payouts", [outbox.Outgoing("t1", "t1", event)] * 3, now=now))
     await db.close()
     async with connected(measured.urls["payments"].owner, "t1") as conn:
         await conn.execute(SET_ASIDE, now)

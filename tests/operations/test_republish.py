@@ -14,6 +14,7 @@ from deploy.operations.republish_events import Position, event_log, republish
 from shared import outbox
 from shared.db import Database
 from shared.events.tenants import TenantConfigured
+from shared.writes import write
 from tests.conftest import connected
 from tests.operations.access import access_environment
 from tests.shared.topics import read_all
@@ -36,7 +37,7 @@ class Log:
                 TenantConfigured(name=tenant, time_zone="UTC", currency="KES", version=version + n)
                 for n in range(count)
             ]
-            await outbox.add(conn, "payments", [outbox.Outgoing(tenant, tenant, e) for e in events], now=at)
+            await write(conn, outbox.add("payments", [outbox.Outgoing(tenant, tenant, e) for e in events], now=at))
         if published:
             await self.mark()
 

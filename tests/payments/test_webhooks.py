@@ -261,7 +261,7 @@ async def test_an_expired_secret_is_gone_a_day_after_the_rotation(database, issu
     urls = await database("payments")
     db = Database(urls.app, "test")
     vault = Vault(Settings(**environment("payments", urls, issuer)).secrets_keys.get_secret_value())
-    async with connected(urls.app, "t1") as conn:
+    async with db.transaction("t1") as conn:
         await conn.execute("INSERT INTO gateway_accounts VALUES ('t1', 't1.abc', 'standard', 'n', $1)", NOW)
         first = await rotate_secret(conn, vault, tenant_id="t1", account_id="t1.abc", actor=Actor("a"), now=NOW)
         second = await rotate_secret(

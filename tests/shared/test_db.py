@@ -10,7 +10,7 @@ import re
 import secrets
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -396,6 +396,29 @@ async def test_a_limit_on_waiting_for_locks_is_the_transactions_own(database):
         async with db.transaction("t1", lock_limit_ms=limit_ms) as conn:
             limits.append(await conn.fetchval("SHOW lock_timeout"))
     assert limits == ["0", "300ms", "0"]
+    await db.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["o'neill", "a\\", "a'); DROP TABLE tenants; --", "\n$$", "\u00e9\u20ac\U0001f680", ""]
+)
+async def test_a_tenants_name_is_bound_as_it_is(database, name):
+    db = Database((await database("payments")).app, "test")
+    async with db.transaction(name, lock_limit_ms=300) as conn:
+        assert await conn.fetchval("SELECT current_setting('app.tenant')") == name
+        await bind_tenants(conn, [name, "t1"])
+        assert await conn.fetchval("SELECT current_setting('app.tenant')") == ",".join(sorted([name, "t1"]))
+    await db.close()
+
+
+async def test_an_error_that_was_passed_over_is_no_commit(database):
+    db = Database((await database("payments")).app, "test", size=1)
+    with pytest.raises(asyncpg.InFailedSQLTransactionError, match="nothing is committed"):  # noqa: PT012
+        async with db.transaction("t1") as conn:
+            with suppress(asyncpg.DivisionByZeroError):
+                await conn.execute("SELECT 1 / 0")
+    async with db.transaction("t1") as conn:
+        assert await conn.fetchval("SELECT 1") == 1
     await db.close()
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from shared import outbox, publisher
 from shared.db import Database
-from shared.outbox import NoTransaction, Outgoing, Relay
+from shared.outbox import Outgoing, Relay
 from shared.publisher import Publisher
+from shared.writes import write
 from tests.conftest import end, until
 from tests.shared.topics import NOW, Door, data_of, exists, new_topic, ping_of, read, read_all
 
@@ -37,7 +38,7 @@ class Box:
 
     async def add(self, *outgoing):
         tenants = {o.tenant_id for o in outgoing}
-        await self.db.run(lambda conn: outbox.add(conn, "tests", outgoing, now=NOW), *tenants)
+        await self.db.run(lambda conn: write(conn, outbox.add("tests", outgoing, now=NOW)), *tenants)
 
     async def count(self, sql):
         return await self.watcher.fetchval(sql)
@@ -73,23 +74,12 @@ async def box(database, kafka):
 async def test_a_row_comes_and_goes_with_its_transaction(box):
     with pytest.raises(RuntimeError):  # noqa: PT012
         async with box.db.transaction("t1") as conn:
-            await outbox.add(conn, "tests", [box.outgoing(1)], now=NOW)
+            await write(conn, outbox.add("tests", [box.outgoing(1)], now=NOW))
             assert await conn.fetchval("SELECT count(*) FROM outbox") == 1
             raise RuntimeError("the effect failed")
     assert await box.count(WAITING) == 0
     await box.add(box.outgoing(1), box.outgoing(2))
     assert await box.count(WAITING) == 2
-
-
-async def test_outside_a_transaction_it_is_refused(box):
-    conn = await asyncpg.connect(box.urls.app)
-    try:
-        for outgoing in ([box.outgoing(1)], []):
-            with pytest.raises(NoTransaction):
-                await outbox.add(conn, "tests", outgoing, now=NOW)
-    finally:
-        await conn.close()
-    assert await box.count(WAITING) == 0
 
 
 async def test_the_relay_publishes_in_order_per_key_and_keeps_the_rows(box, monkeypatch):
@@ -115,7 +105,7 @@ async def test_topics_are_made_before_there_is_an_event(box):
 async def test_a_row_that_commits_after_a_later_id_was_published_is_not_skipped(box):
     async with box.relay():
         async with box.db.transaction("t1") as slow:
-            await outbox.add(slow, "tests", [box.outgoing(1, key="slow")], now=NOW)
+            await write(slow, outbox.add("tests", [box.outgoing(1, key="slow")], now=NOW))
             await box.add(box.outgoing(2, key="fast"))
             await box.wait_until_published(1)
             assert [data_of(r)["n"] for r in await read_all(box.bootstrap, box.topic)] == [2]
@@ -130,7 +120,7 @@ async def test_an_event_whose_transaction_is_slow_comes_before_the_next_of_its_k
     monkeypatch.setattr(outbox, "LOOK_AT_ALL_EVERY_S", 600)
     async with box.relay():
         async with box.db.transaction("t1") as slow:
-            await outbox.add(slow, "tests", [box.outgoing(1, key="slow")], now=NOW)
+            await write(slow, outbox.add("tests", [box.outgoing(1, key="slow")], now=NOW))
             for start in range(0, 3_000, 1_000):
                 await box.add(*(box.outgoing(n, key=f"k{n}") for n in range(start, start + 1_000)))
                 await box.wait_until_published(start + 1_000)
@@ -154,7 +144,7 @@ async def test_what_is_committed_just_after_a_look_is_found_by_the_next(box, mon
 
     async def slow():
         async with box.db.transaction("t1") as conn:
-            await outbox.add(conn, "tests", [box.outgoing(1, key="slow")], now=NOW)
+            await write(conn, outbox.add("tests", [box.outgoing(1, key="slow")], now=NOW))
             later.append("from now on")
             await commits.wait()
         committed.set()

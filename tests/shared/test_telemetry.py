@@ -17,6 +17,7 @@ from shared.kafka import Consumer
 from shared.outbox import Outgoing, Relay
 from shared.publisher import Publisher
 from shared.tenants import AnyTenant
+from shared.writes import write
 from tests.conftest import until
 from tests.payments.conftest import create_tenant, new_request
 from tests.shared.topics import NOW, new_topic, ping_of, read
@@ -88,7 +89,7 @@ async def test_a_trace_goes_through_the_outbox_into_the_event_and_on_into_the_co
 
     with telemetry.span("request"):
         outer = telemetry.traceparent()
-        await db.run(lambda conn: outbox.add(conn, "tests", [Outgoing("t1", "k", ping(n=1))], now=NOW), "t1")
+        await db.run(lambda conn: write(conn, outbox.add("tests", [Outgoing("t1", "k", ping(n=1))], now=NOW)), "t1")
     consumer = Consumer(
         kafka, topics=[topic], group_id=f"of-{topic}", decoder=Decoder([ping]), apply=apply,
         tenants=AnyTenant(), publisher=publisher,
