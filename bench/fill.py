@@ -91,7 +91,7 @@ FILL_REPORTING = {
             CASE dimension WHEN 'total' THEN sum(amount / 10) ELSE 0 END, 0, 0
         FROM payments, LATERAL (VALUES ('total', ''), ('fleet', fleet_id), ('route', route_id), ('vehicle', vehicle_id),
             ('method', method), ('payee', payees -> 0 ->> 'payee_id')) AS d (dimension, member)
-        WHERE $1 > 0 GROUP BY 1, 2, 3, 4, 5
+        WHERE $1 > 0 GROUP BY 1, 2, 3, 4, 5 ORDER BY min(at)  -- as they come: a day's rows lie together
     """,
     "payee_balances": """
         TRUNCATE payee_balances;

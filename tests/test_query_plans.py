@@ -30,7 +30,6 @@ from services.reporting.project_events import project_events
 from services.reporting.queries import (
     HistoryPlace,
     Slice,
-    read_group_periods,
     read_groups,
     read_history,
     read_periods,
@@ -210,9 +209,9 @@ async def test_reporting_projects_and_reads_by_index(filled):
             await project_events(conn, events(batch))
         wanted = Slice(TENANT, "KES", date(2026, 1, 1), date(2026, 2, 1), "day")
         await read_periods(conn, wanted, "total")
-        await read_groups(conn, wanted, "fleet", after=None, limit=100)
         for group_by in ("day", "month"):
-            await read_group_periods(conn, replace(wanted, group_by=group_by), "fleet", ["fleet-1", "fleet-2"])
+            by = replace(wanted, group_by=group_by)
+            await read_groups(conn, by, "fleet", after=None, limit=100, periods_limit=1_000)
         await read_profits(conn, wanted)
         await read_history(conn, TENANT, start=YEAR[0], before=HistoryPlace(YEAR[1]), currency=None, limit=100)
 
@@ -222,8 +221,9 @@ async def test_a_report_reads_the_days_that_it_is_about(filled):
     async with looked_at(urls.app) as conn:
         wanted = Slice(TENANT, "KES", date(2026, 1, 1), date(2026, 2, 1), "day")
         await read_periods(conn, wanted, "total")
-        await read_groups(conn, wanted, "fleet", after=None, limit=100)
-        await read_group_periods(conn, wanted, "fleet", ["fleet-1"])
+        for group_by in ("day", "month"):
+            by = replace(wanted, group_by=group_by)
+            await read_groups(conn, by, "fleet", after=None, limit=100, periods_limit=1_000)
     assert [re.search(r'"Index Cond": "[^"]*\(day >= ', plan) is not None for plan in conn.plans] == 3 * [True]
 
 

@@ -1,18 +1,15 @@
 """GET /reports/revenue: money received by period, and by fleet, route, vehicle, payee or method."""
 
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import asyncpg
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict
 from pydantic.config import JsonDict
 
 from services.reporting.api.days import Range
-from services.reporting.queries import Slice, read_group_periods, read_groups, read_periods
+from services.reporting.queries import Slice, read_groups, read_periods
 from services.reporting.rollups import FLEET, NONE, TOTAL
 from shared import tenants
 from shared.auth import Allow, Principal, Role
@@ -136,33 +133,20 @@ def router(db: Database) -> APIRouter:
 async def _groups(
     conn: Connection, wanted: Slice, by: str, after: tuple[int, str] | None, limit: int
 ) -> tuple[list[Group], str | None]:
-    rows = await read_groups(conn, wanted, by, after=after, limit=limit + 1)
-    shown = rows[: page_length(rows, limit)]
-    periods: dict[str, list[Period]] = defaultdict(list)
-    for member, date_, revenue, count in await read_group_periods(conn, wanted, by, [row["member"] for row in shown]):
-        periods[member].append(Period(date_, revenue, count))
+    rows = await read_groups(conn, wanted, by, after=after, limit=limit, periods_limit=PERIODS_ON_A_PAGE)
+    shown = [row for row in rows if row["dates"]]
     groups = [
         Group(
             key=None if row["member"] == NONE else row["member"],
             revenue=row["revenue"],
             count=row["count"],
             average=average(row["revenue"], row["count"]),
-            periods=periods[row["member"]],
+            periods=list(map(Period, row["dates"], row["revenues"], row["counts"])),
         )
         for row in shown
     ]
     is_last = len(shown) == len(rows)
     return groups, None if is_last else write_cursor(shown[-1]["revenue"], shown[-1]["member"])
-
-
-def page_length(rows: Sequence[asyncpg.Record | dict[str, Any]], limit: int) -> int:
-    """How many of the groups make a page: at most `limit`, at least one, with few enough periods."""
-    periods = 0
-    for index, row in enumerate(rows[:limit]):
-        periods += row["periods"]
-        if index and periods > PERIODS_ON_A_PAGE:
-            return index
-    return min(len(rows), limit)
 
 
 def average(total: int, count: int) -> int:
