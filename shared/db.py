@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -138,7 +138,7 @@ class Database:
                 except (TimeoutError, asyncio.CancelledError):
                     raise
                 except BaseException:
-                    await conn.execute("ROLLBACK")
+                    await _roll_back(conn)
                     raise
                 if await conn.execute("COMMIT") != "COMMIT":  # the server says ROLLBACK, and no more than that
                     raise asyncpg.InFailedSQLTransactionError(
@@ -189,15 +189,25 @@ class Database:
         self._pool = None
 
 
+async def _roll_back(conn: Connection) -> None:
+    # Who called learns what went wrong first, also where this fails as well because the connection has gone.
+    try:
+        if conn.is_in_transaction():
+            await conn.execute("ROLLBACK")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with suppress(asyncpg.InterfaceError):
+            conn.terminate()
+
+
 async def bind_tenants(conn: Connection, tenants: Iterable[str]) -> None:
     """Make the rows of `tenants` the only ones that the open transaction sees."""
     await conn.execute(_binding(tenants, None))
 
 
 def _binding(tenants: Iterable[str], lock_limit_ms: int | None) -> str:
-    # Without arguments it can be sent together with BEGIN. As digits no name can end its literal.
+    # Without arguments it can be sent together with BEGIN. As hexadecimal digits no name can end its literal.
     names = ",".join(sorted(set(tenants))).encode().hex()
-    binding = f"SELECT set_config('app.tenant', convert_from('\\x{names}', 'UTF8'), true)"
+    binding = f"SELECT set_config('app.tenant', convert_from(decode('{names}', 'hex'), 'UTF8'), true)"
     return binding if lock_limit_ms is None else f"{binding}, set_config('lock_timeout', '{lock_limit_ms:d}', true)"
 
 

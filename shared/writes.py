@@ -24,6 +24,9 @@ class NoTransaction(RuntimeError):
 async def write(conn: Connection, *writes: Write | None) -> None:
     """Run `writes` in the open transaction; None is nothing to write. None of them sees what another one writes.
 
+    They run in no order to rely on. At most one of them may wait for rows that are not locked yet: of two, another call
+    could have the second one's rows and want the first one's.
+
     Raises NoTransaction, and ConcurrentWrite when a row was written by another transaction just now: run again.
     """
     if not conn.is_in_transaction():
@@ -41,9 +44,11 @@ async def write(conn: Connection, *writes: Write | None) -> None:
 @lru_cache(maxsize=256)
 def _as_one(writes: tuple[tuple[str, int, bool], ...]) -> str:
     parts, counts, given = [], [], 0
-    for number, (statement, args, is_counted) in enumerate(writes):
+    for number, (statement, arg_count, is_counted) in enumerate(writes):
+        if max(map(int, PARAMETER.findall(statement)), default=0) != arg_count:  # else it would get another one's
+            raise TypeError(f"{arg_count} arguments do not fit {statement}")
         parts.append(f"write_{number} AS ({_numbered_after(given, statement)})")
-        given += args
+        given += arg_count
         if is_counted:
             counts.append(f"(SELECT count(*) FROM write_{number})")  # noqa: S608 - a number
     return f"WITH {', '.join(parts)} SELECT {', '.join(counts)}"

@@ -13,7 +13,6 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
-import uvloop
 from cryptography.fernet import Fernet
 
 from deploy.databases import SERVICES, provision, role_names, url_as
@@ -30,11 +29,6 @@ from tests.containers import containers_answer, kafka_container, postgres_contai
 
 configure("tests")
 SHARED_FILES = Path(os.environ.get("TAKINGS_SHARED", Path(__file__).parents[2] / "shared"))
-
-
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Tests run in the loop that services run in."""
-    return {"uvloop": uvloop.new_event_loop}
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,36 @@ def test_only_composition_roots_read_the_environment():
     assert readers == []
 
 
+def test_no_write_is_made_and_not_sent():
+    """`outbox.add(…)` alone does nothing: what it gives must be handed to `write`."""
+    trees = {path: ast.parse(path.read_text()) for path in PYTHON}
+    makers = {
+        node.name
+        for tree in trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        and "Write" in re.findall(r"\w+", ast.unparse(node.returns or ast.Constant(0)))
+    }
+    assert {"add", "record", "record_all", "post", "earn", "insert_payments", "update_requests"} <= makers
+    dropped = [
+        f"{path.relative_to(PROJECT)}:{node.lineno}"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _makes_a_write(node.value, makers, tree)
+    ]
+    assert dropped == []
+
+
+def _makes_a_write(call: ast.Call, makers: set[str], tree: ast.Module) -> bool:
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    match call.func:
+        case ast.Name(id=name):
+            return name in makers & imported
+        case ast.Attribute(value=ast.Name(id=module), attr=name):
+            return name in makers and module in imported
+    return False
+
+
 def test_use_cases_get_the_time_passed_in():
     """Money's rules never read a clock: what they decide can be repeated."""
     hidden = []

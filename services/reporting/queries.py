@@ -36,7 +36,8 @@ WITH periods AS MATERIALIZED ({periods}), groups AS (
     SELECT member, sum(revenue)::bigint AS revenue, sum(count)::bigint AS count, count(*) AS periods
     FROM periods GROUP BY member
 ), ranked AS MATERIALIZED (
-    SELECT member, revenue, count, row_number() OVER by_revenue AS place, sum(periods) OVER by_revenue AS periods
+    SELECT member, revenue, count, row_number() OVER by_revenue AS place,
+           (sum(periods) OVER by_revenue)::bigint AS periods
     FROM groups
     WHERE $7::bigint IS NULL OR revenue < $7 OR (revenue = $7 AND member > $8)
     WINDOW by_revenue AS (ORDER BY revenue DESC, member)
@@ -104,7 +105,7 @@ class Slice:
     members: Sequence[str] | None = None
 
     def arguments(self, dimension: str) -> tuple[object, ...]:
-        """$1 to $6 of the statements above."""
+        """$1 to $5, and the `group_by`, of the statements above."""
         return (self.tenant_id, self.currency, dimension, self.first, self.last, self.group_by)
 
 
@@ -127,7 +128,7 @@ async def read_groups(
 ) -> list[asyncpg.Record]:
     """member, revenue, count, and dates, revenues, counts of its periods in the order of time; most revenue first.
 
-    At most `limit` members with `periods_limit` periods together, but at least one; the next one, if any, without periods.
+    At most `limit` members with `periods_limit` periods together, but at least one. Those without any are for the next page.
     """
     *which, group_by = wanted.arguments(dimension)
     revenue, member = after or (None, None)

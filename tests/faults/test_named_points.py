@@ -66,7 +66,7 @@ async def test_between_reserving_and_answering(servers: Servers, lines: Lines, c
     }
     held = []
     for statement, (service, call) in points.items():
-        held.append(lines.postgres[service].hold(sql(statement), sql("COMMIT;"), answer_only=committed))
+        held.append(lines.postgres[service].hold(sql(statement), sql("COMMIT"), answer_only=committed))
         city.play(call)
         await caught(held[-1])
     assert (

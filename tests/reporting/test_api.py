@@ -80,24 +80,41 @@ async def test_groups_come_by_revenue_then_key_in_pages(service, call):
     assert pages == [[(None, 30, 1, 30), ("b", 30, 1, 30)], [("a", 10, 1, 10), ("c", 10, 1, 10)], [("e", 5, 1, 5)]]
 
 
-@pytest.mark.parametrize("group_by", ["day", "week"])
-async def test_a_page_of_groups_with_many_periods_is_cut_but_never_empty(service, call, monkeypatch, group_by):
+@pytest.mark.parametrize(
+    ("group_by", "limit", "pages"),
+    [
+        ("day", 100, [{"a": 3}, {"b": 1, "c": 1}, {"d": 4}, {"e": 1}]),
+        ("week", 100, [{"a": 2, "b": 1}, {"c": 1}, {"d": 4}, {"e": 1}]),
+        ("week", 1, [{"a": 2}, {"b": 1}, {"c": 1}, {"d": 4}, {"e": 1}]),
+    ],
+)
+async def test_a_page_of_groups_with_many_periods_is_cut_but_never_empty(
+    service, call, monkeypatch, *, group_by, limit, pages
+):
     monkeypatch.setattr("services.reporting.api.revenue.PERIODS_ON_A_PAGE", 3)
-    weeks = {"a": 2, "b": 1, "c": 1, "d": 4, "e": 1}
+    monday, tuesday = NOON - timedelta(days=NOON.weekday()), NOON - timedelta(days=NOON.weekday() - 1)
+    weeks = timedelta(weeks=1)
+    paid = {
+        "a": [monday, tuesday, monday + weeks],
+        "b": [monday],
+        "c": [monday],
+        "d": [monday + n * weeks for n in range(4)],
+        "e": [monday],
+    }
     await project(
         service.db,
         *[
-            payment(f"{fleet}{n}", amount=1_000 // 2**i, fleet_id=fleet, paid_at=NOON + timedelta(weeks=n))
-            for i, (fleet, count) in enumerate(weeks.items())
-            for n in range(count)
+            payment(f"{fleet}{n}", amount=10_000 // 10**rank, fleet_id=fleet, paid_at=at)
+            for rank, (fleet, instants) in enumerate(paid.items())
+            for n, at in enumerate(instants)
         ],
     )
-    pages, more = [], {}
-    while not pages or more["cursor"]:
-        answer = await get(call, REVENUE, by="fleet", group_by=group_by, **more)
-        pages.append({group["key"]: len(group["periods"]) for group in answer["groups"]})
+    seen, more = [], {}
+    while not seen or more["cursor"]:
+        answer = await get(call, REVENUE, by="fleet", group_by=group_by, limit=limit, **more)
+        seen.append({group["key"]: len(group["periods"]) for group in answer["groups"]})
         more = {"cursor": answer["next_cursor"]}
-    assert pages == [{"a": 2, "b": 1}, {"d": 4}, {"c": 1, "e": 1}]
+    assert seen == pages
 
 
 @pytest.mark.parametrize(("group_by", "dates"), [("day", ["2026-03-02", "2026-03-04"]), ("month", ["2026-03-01"])])

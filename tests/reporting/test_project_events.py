@@ -7,8 +7,11 @@ import pytest
 
 from services.reporting.project_events import project_events
 from shared.db import ConcurrentWrite, is_transient
+from tests.conftest import until
 from tests.reporting.calls import contents, project
 from tests.reporting.events import NOON, earning, payment, payout, unmatched
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
 
 async def sums(db, dimension="total", currency="KES", tenant="acme"):
@@ -95,13 +98,13 @@ async def test_projecting_the_same_new_payment_twice_at_once_counts_it_once(db):
     async with db.transaction("acme") as slow:
         await project_events(slow, [event])
         second = asyncio.create_task(project(db, event))
-        async with db.transaction("acme") as observer:
-            async with asyncio.timeout(10):
-                while not await observer.fetchval(
-                    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-                ):
-                    await asyncio.sleep(0.01)
+        await until(lambda: _somebody_waits(db))
     with pytest.raises(ConcurrentWrite):
         await second
     await project(db, event)
     assert await sums(db) == [("2026-03-02", "", 10_000, 1)]
+
+
+async def _somebody_waits(db):
+    async with db.transaction() as conn:  # one for each look: within it the server tells the same again
+        return await conn.fetchval(WAITING)

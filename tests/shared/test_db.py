@@ -278,7 +278,7 @@ async def fits(conn, statement):
     """The error that planning the statement meets as this role, or None. A plan needs the rights that running it does."""
     try:
         await conn.prepare(statement)
-        if conn.get_server_version().major >= 16 and not statement.startswith("SELECT set_config"):
+        if conn.get_server_version().major >= 16:
             await conn.execute(f"EXPLAIN (GENERIC_PLAN) {statement}")
     except asyncpg.PostgresError as error:
         return error
@@ -411,6 +411,21 @@ async def test_a_tenants_name_is_bound_as_it_is(database, name):
     await db.close()
 
 
+async def test_a_name_that_cannot_be_bound_leaves_nothing_open(database):
+    db = Database((await database("payments")).app, "test", size=1)
+    loop, seen = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _loop, context: seen.append(context))
+    try:
+        with pytest.raises(asyncpg.CharacterNotInRepertoireError):
+            async with db.transaction("a\0b"):
+                pass
+        assert await _backend(db)
+    finally:
+        loop.set_exception_handler(None)
+        await db.close()
+    assert seen == []  # the pool had nothing to undo
+
+
 async def test_an_error_that_was_passed_over_is_no_commit(database):
     db = Database((await database("payments")).app, "test", size=1)
     with pytest.raises(asyncpg.InFailedSQLTransactionError, match="nothing is committed"):  # noqa: PT012
@@ -419,6 +434,14 @@ async def test_an_error_that_was_passed_over_is_no_commit(database):
                 await conn.execute("SELECT 1 / 0")
     async with db.transaction("t1") as conn:
         assert await conn.fetchval("SELECT 1") == 1
+    await db.close()
+
+
+async def test_who_loses_the_connection_learns_of_that_first(database):
+    db = Database((await database("payments")).app, "test", size=1)
+    with pytest.raises((asyncpg.AdminShutdownError, asyncpg.ConnectionDoesNotExistError)):
+        await _backend(db, "SELECT pg_terminate_backend(pg_backend_pid())")
+    assert await _backend(db)
     await db.close()
 
 

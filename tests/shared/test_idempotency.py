@@ -1,15 +1,23 @@
 """`Idempotency-Key`: one effect, the first answer again to the byte, and a key that a crash has not used up."""
 
 import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
+from starlette.requests import Request
 
+from services.payments.books import await_requests
+from shared.auth import Principal, Role
+from shared.errors import Conflict
 from shared.events.payments import Share
+from shared.idempotency import once
 from tests.conftest import connected
 from tests.payments.conftest import create_tenant, new_request
 from tests.payouts.conftest import new_payouts, paid
 
+NOW = datetime(2026, 3, 1, 8, tzinfo=UTC)
 BREAK = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'broken'; END $$;
 CREATE TRIGGER refuse BEFORE INSERT ON payments FOR EACH ROW EXECUTE FUNCTION refuse();
@@ -103,6 +111,36 @@ async def test_a_refusal_is_an_answer_too(till):
     assert (again.status_code, again.content) == (422, refused.content)
     assert again.headers["content-type"] == "application/problem+json"
     assert await till.recorded() == 0
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["its writes", "a statement's error"])
+async def test_a_refusal_undoes_what_came_before_it_and_keeps_the_key(till, fails):
+    runs = []
+
+    async def effect(conn):
+        runs.append(1)
+        await await_requests(conn, [("t1", "r1")], now=NOW)
+        if fails:
+            with suppress(asyncpg.DivisionByZeroError):
+                await conn.execute("SELECT 1 / 0")
+        raise Conflict("Not now.")
+
+    caller = Principal("s", frozenset({Role.SYSTEM}), "t1", frozenset(), None, None)
+    answers = [
+        await once(_request(), till.running.service.db, effect, caller=caller, key="k", now=NOW) for _ in range(2)
+    ]
+    assert {(answer.status_code, answer.body) for answer in answers} == {(409, answers[0].body)}
+    assert len(runs) == 1
+    async with connected(till.running.urls.app, "t1") as conn:
+        assert await conn.fetchval("SELECT count(*) FROM requests") == 0
+
+
+def _request():
+    async def receive():
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    scope = {"type": "http", "method": "POST", "path": "/x", "query_string": b"", "headers": [], "server": ("t", 80)}
+    return Request(scope, receive)
 
 
 async def test_a_conflict_is_replayed_though_the_reason_is_gone(till):

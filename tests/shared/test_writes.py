@@ -76,3 +76,10 @@ async def test_outside_a_transaction_all_is_refused(db):
             with pytest.raises(NoTransaction):
                 await write(conn, one)
     assert await counts(db) == (0, 0, 0)
+
+
+async def test_arguments_that_do_not_fit_are_refused_before_another_ones_are_taken(db):
+    with pytest.raises(TypeError, match="2 arguments"):
+        async with db.transaction("t1") as conn:
+            await write(conn, Write(OPEN_JOURNALS, ([], [])), event())
+    assert await counts(db) == (0, 0, 0)
