@@ -27,6 +27,9 @@ SETTINGS = {
     "idle_in_transaction_session_timeout": "0",
     "cursor_tuple_fraction": "1",
     "work_mem": "64MB",
+    # Where nothing is known yet of a tenant's rows, say after a bulk load or a crash, few are expected, and each of a hundred
+    # thousand would be held against all others. Joins by hash are never that slow.
+    "enable_nestloop": "off",
     "jit": "off",
 }
 
