@@ -29,4 +29,5 @@ def welcome(stack: dict[str, Any]) -> None:
     console.print(f"  {'kafka':<10} {stack['kafka']['bootstrap']}")
     place = stack["postgres"]["url"].rpartition("@")[2].partition("/")[0]
     console.print(f"  {'postgres':<10} {place}")
-    console.print("\nA token for the demo tenant:  .venv/bin/takings token --role finance\n", soft_wrap=True)
+    console.print("\nA token for the tenant demo:  .venv/bin/takings token --role finance", soft_wrap=True)
+    console.print("For another one, say that of a day played here:  --tenant ID\n", soft_wrap=True)
