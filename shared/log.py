@@ -41,6 +41,7 @@ def configure(service: str, level: str = "INFO") -> None:
     )
     structlog.contextvars.bind_contextvars(service=service)
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.captureWarnings(True)  # else they go to stderr, as lines that are no JSON
     for noisy in ("faststream", "uvicorn.access", "alembic", "httpx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # A broker that is down is said once by whoever needs it, not by each connection attempt of the client.

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from deploy.databases import SERVICES
 from deploy.state import PROJECT
 from deploy.tokens import TokenIssuer
 
@@ -76,3 +77,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     supervisor.send_signal(signal.SIGINT)
     supervisor.wait(STOP_LIMIT_S)
     assert not [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    for service in SERVICES:
+        for line in (state / "logs" / f"{service}.log").read_text().splitlines():
+            assert line.startswith("{"), f"{service} logged a line that is no JSON: {line}"

@@ -1,7 +1,7 @@
 """A service may be killed at any moment: what it has answered is there once, and it is back at once.
 
-Within 3 s holds for the middle one of each service's kills, not for every one: the traffic of this test takes nearly all
-of two cores, and a machine has slower moments.
+Within 3 s holds for 48 of each service's 50 kills: the traffic of this test takes nearly all of two cores, and a machine
+has slower moments.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from tests.faults.sizes import LONG, size
 KILLS = size(short=2, long=50)
 RATE = 300
 READY_WITHIN_S = 3.0
+LATE = 2
 WORST_S = size(short=15, long=6)  # the short form runs beside whatever else a machine does
 
 
@@ -31,14 +32,15 @@ async def test_killed_services_lose_and_double_nothing_and_are_back_at_once(serv
         for service in order:
             await asyncio.sleep(city.chance.uniform(0.05, 0.5))
             back_after_s[service].append(await _kill(servers, service))
+    late = {service: sum(each > READY_WITHIN_S for each in seconds) for service, seconds in back_after_s.items()}
     for service, seconds in back_after_s.items():
-        late = sum(each > READY_WITHIN_S for each in seconds)
-        print(f"{service}: ready again after {median(seconds):.2f} s, at most {max(seconds):.2f} s, {late} after 3 s")
+        middle, last = median(seconds), max(seconds)
+        print(f"{service}: ready again after {middle:.2f} s, at most {last:.2f} s, {late[service]} after 3 s")
     await city.check()
     await servers.takings("check")
     for service, seconds in back_after_s.items():
         assert max(seconds) < WORST_S, service
-        assert not LONG or median(seconds) < READY_WITHIN_S, service
+        assert not LONG or late[service] <= LATE, service
 
 
 async def _kill(servers: Servers, service: str) -> float:

@@ -3,11 +3,13 @@
 import io
 import json
 import logging
+import subprocess
 import sys
 
 import asyncpg
 import pytest
 
+from deploy.state import PROJECT
 from shared.log import configure, logger
 
 NAME = "Amina Wanjiru"
@@ -42,3 +44,12 @@ def test_personal_fields_are_removed_by_name(lines):
     logger("tests").warning("refused", phone="+254700000001", payment_id="p1")
     (line,) = lines()
     assert (line["phone"], line["payment_id"]) == ("[removed]", "p1")
+
+
+def test_warnings_are_lines_of_the_log_too():
+    code = "import warnings; from shared.log import configure; configure('tests'); warnings.warn('old ways')"
+    run = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    line = json.loads(run.stdout)
+    assert line["level"] == "warning"
+    assert "old ways" in line["event"]
+    assert not run.stderr
