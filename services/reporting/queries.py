@@ -29,28 +29,25 @@ SELECT member, date_trunc($11, date::timestamp)::date AS date, sum(revenue)::big
 FROM ({_DAYS}) AS days
 GROUP BY 1, 2
 """  # noqa: S608 - constants
-# The rows are read once: they lie far apart, and finding them is what takes the time. An array of each column is less to
-# send and to read than a row for each period. Who has no arrays is left to the next page.
+# The rows are read once, as they lie far apart and finding them is what takes the time, and joined with nothing: of a
+# tenant of whom PostgreSQL knows nothing yet, a join would hold each group against all periods. An array of each column is
+# less to send and to read than a row for each period; they are in no order, which would be a sort of all of them. Who has
+# no arrays is left to the next page.
 _GROUPS = """
-WITH periods AS MATERIALIZED ({periods}), groups AS (
-    SELECT member, sum(revenue)::bigint AS revenue, sum(count)::bigint AS count, count(*) AS periods
-    FROM periods GROUP BY member
-), ranked AS MATERIALIZED (
-    SELECT member, revenue, count, row_number() OVER by_revenue AS place,
-           (sum(periods) OVER by_revenue)::bigint AS periods
+WITH groups AS (
+    SELECT member, sum(revenue)::bigint AS revenue, sum(count)::bigint AS count, count(*) AS periods,
+           array_agg(date) AS dates, array_agg(revenue) AS revenues, array_agg(count) AS counts
+    FROM ({periods}) AS periods GROUP BY member
+), ranked AS (
+    SELECT *, row_number() OVER by_revenue AS place, sum(periods) OVER by_revenue AS periods_until_here
     FROM groups
     WHERE $7::bigint IS NULL OR revenue < $7 OR (revenue = $7 AND member > $8)
     WINDOW by_revenue AS (ORDER BY revenue DESC, member)
     ORDER BY place LIMIT $9 + 1
-), listed AS (
-    SELECT place, array_agg(date ORDER BY date) AS dates, array_agg(p.revenue ORDER BY date) AS revenues,
-           array_agg(p.count ORDER BY date) AS counts
-    FROM ranked AS r JOIN periods AS p USING (member)
-    WHERE place <= $9 AND (place = 1 OR r.periods <= $10)
-    GROUP BY place
 )
-SELECT member, revenue, count, dates, revenues, counts
-FROM ranked LEFT JOIN listed USING (place)
+SELECT member, revenue, count, CASE WHEN is_shown THEN dates END AS dates, CASE WHEN is_shown THEN revenues END AS revenues,
+       CASE WHEN is_shown THEN counts END AS counts
+FROM ranked, LATERAL (SELECT place <= $9 AND (place = 1 OR periods_until_here <= $10) AS is_shown) AS page
 ORDER BY place
 """
 GROUPS_BY_DAY = _GROUPS.format(periods=_DAYS)
@@ -126,7 +123,7 @@ async def read_periods(conn: Connection, wanted: Slice, dimension: str) -> list[
 async def read_groups(
     conn: Connection, wanted: Slice, dimension: str, *, after: tuple[int, str] | None, limit: int, periods_limit: int
 ) -> list[asyncpg.Record]:
-    """member, revenue, count, and dates, revenues, counts of its periods in the order of time; most revenue first.
+    """member, revenue, count, and dates, revenues, counts of its periods in no order; most revenue first.
 
     At most `limit` members with `periods_limit` periods together, but at least one. Those without any are for the next page.
     """

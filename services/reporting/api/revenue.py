@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
+from operator import attrgetter
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -141,7 +142,7 @@ async def _groups(
             revenue=row["revenue"],
             count=row["count"],
             average=average(row["revenue"], row["count"]),
-            periods=list(map(Period, row["dates"], row["revenues"], row["counts"])),
+            periods=sorted(map(Period, row["dates"], row["revenues"], row["counts"]), key=attrgetter("date")),
         )
         for row in shown
     ]
