@@ -31,6 +31,7 @@ from deploy.supervisor import Supervisor, end_leftovers
 from deploy.tokens import TokenIssuer
 
 HEALTHY_WITHIN_SECONDS = 90.0
+SERVICE_GRACE_S = 5.5  # its callers get 2 s for their answers, its consumers 3 s to leave
 DEATHS_AT_START = 3  # so often may a service die before it was ever healthy
 
 
@@ -100,7 +101,7 @@ class Stack:
             self._watch.cancel()
         services = [process_name(service, role) for service in SERVICES for role in self._roles]
         await self._supervisor.stop(
-            [(services, 4.0), (["mail"], 0.5), (["kafka"], 2.0), (["postgres"], 1.5)], hurry=hurry
+            [(services, SERVICE_GRACE_S), (["mail"], 0.5), (["kafka"], 2.0), (["postgres"], 1.5)], hurry=hurry
         )
         postgres.remove_socket_folder(self._options.state / "postgres")
 

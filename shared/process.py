@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -105,10 +107,23 @@ def main(package: str, kind: type[ServiceSettings], build: Callable[[Any, Role],
     uvloop.run(_serve(service, settings))
 
 
+class _Server(uvicorn.Server):
+    """Leaves signals to this process: uvicorn lets them end it at once, and what follows the answers would never be done."""
+
+    def leave(self) -> None:
+        """Come to an end; the second time without waiting for callers."""
+        self.force_exit, self.should_exit = self.should_exit, True
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Not here."""
+        yield
+
+
 async def _serve(service: Service, settings: ServiceSettings) -> None:
     if not settings.unsafe_durability_for_tests:
         await _refuse_unsafe_server(service.db)
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             service.app,
             host=settings.http_host,
@@ -124,6 +139,8 @@ async def _serve(service: Service, settings: ServiceSettings) -> None:
             backlog=1024,
         )
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, server.leave)
     serving = asyncio.create_task(server.serve(), name="http")  # first: what consumers load would keep callers waiting
     background = [asyncio.create_task(keep_running(name, task), name=name) for name, task in service.tasks.items()]
     log.info("started", tasks=sorted(service.tasks), port=settings.http_port)

@@ -78,5 +78,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     supervisor.wait(STOP_LIMIT_S)
     assert not [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     for service in SERVICES:
-        for line in (state / "logs" / f"{service}.log").read_text().splitlines():
+        lines = (state / "logs" / f"{service}.log").read_text().splitlines()
+        for line in lines:
             assert line.startswith("{"), f"{service} logged a line that is no JSON: {line}"
+        assert json.loads(lines[-1])["event"] == "stopped", lines[-1]
