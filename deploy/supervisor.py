@@ -14,6 +14,7 @@ from deploy.state import read_json, write_private_json
 POLL_SECONDS = 0.02
 FIRST_DELAY_SECONDS = 0.05
 LONGEST_DELAY_SECONDS = 0.2  # a fraction of a service's own start, however often it dies
+AFTER_ERROR_SECONDS = 1.0
 STEADY_SECONDS = 10.0  # a process that lived this long starts its back-off anew
 
 
@@ -93,10 +94,20 @@ class Supervisor:
             self._say(f"{name} died ({_cause(status)}), starting it again in {delay:.2f} s; log: {child.command.log}")
         elif now >= child.start_again_at:
             kill_group(child.process.pid)
+            self._start_again(child, now)
+
+    def _start_again(self, child: _Child, now: float) -> None:
+        name = child.command.name
+        try:
+            rotate_log(child.command.log)
             child.process, child.started, child.start_again_at = spawn(child.command), now, None
             self._say(f"{name} started again as pid {child.process.pid}")
             self._write_record()
             self._on_restart()
+        except OSError as error:  # a full disk, say: whoever dies next must be started again all the same
+            self._say(f"{name} is looked after as well as it can be: {error}")
+            if child.start_again_at is not None:
+                child.start_again_at = now + AFTER_ERROR_SECONDS
 
     def _write_record(self) -> None:
         rows = [

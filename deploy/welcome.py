@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 console = Console(highlight=False)
 
@@ -12,7 +13,7 @@ console = Console(highlight=False)
 def say(line: str) -> None:
     """One line about what happens; a terminal that has gone away is no reason to stop."""
     try:
-        console.print(f"[dim]takings:[/dim] {line}", markup=True, soft_wrap=True)
+        console.print(f"[dim]takings:[/dim] {escape(line)}", soft_wrap=True)
     except OSError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - kept open for the rest of the run
 

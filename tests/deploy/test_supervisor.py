@@ -67,6 +67,30 @@ async def test_a_killed_process_is_back_within_two_seconds_each_time(tmp_path: P
     assert _gone(supervisor.pid("child"))
 
 
+async def test_whoever_dies_is_started_again_though_nothing_can_be_written(tmp_path: Path, monkeypatch) -> None:
+    said = []
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    supervisor = Supervisor(tmp_path / "processes.json", say=said.append, on_restart=full)
+    supervisor.start(_command(tmp_path))
+    watch = asyncio.create_task(supervisor.watch())
+    try:
+        monkeypatch.setattr("deploy.supervisor.spawn", full)
+        pid = supervisor.pid("child")
+        os.kill(pid, signal.SIGKILL)
+        await _until(lambda: any("No space left" in line for line in said), 2)
+        monkeypatch.undo()
+        for _ in range(2):
+            await _until(lambda pid=pid: supervisor.pid("child") != pid, 3)
+            pid = supervisor.pid("child")
+            os.kill(pid, signal.SIGKILL)
+    finally:
+        watch.cancel()
+        await supervisor.stop([(["child"], 2)], hurry=asyncio.Event())
+
+
 async def test_a_stop_goes_stage_by_stage_and_kills_who_does_not_listen(tmp_path: Path) -> None:
     supervisor = Supervisor(tmp_path / "processes.json", say=print, on_restart=lambda: None)
     commands = [_command(tmp_path, STUBBORN, "first"), _command(tmp_path, SLEEP, "second")]
@@ -118,7 +142,8 @@ def test_a_kill_of_the_supervisor_leaves_no_child_behind(tmp_path: Path) -> None
     with subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path / "log")], stdout=subprocess.PIPE) as parent:
         child = int(parent.stdout.readline())
         try:
-            assert not _gone(child)
+            # Before it is the program that it is to be, it is not bound to its parent yet.
+            asyncio.run(_until(lambda: psutil.Process(child).cmdline()[:1] == [sys.executable], 5))
             parent.kill()
             asyncio.run(_until(lambda: _gone(child), 5))
         finally:
