@@ -11,7 +11,8 @@ from deploy.databases import role_names
 from deploy.state import state_folder, write_private
 from deploy.tokens import ISSUER, TokenIssuer
 
-LINE = re.compile(r"^([A-Z_]+)=(.*)$")
+SETTING = re.compile(r"^(?:export\s+)?(\w+)=(.*)$", re.MULTILINE)
+KEY = re.compile(r"^((?:export\s+)?TAKINGS_AUTH_PUBLIC_KEY=).*$", re.MULTILINE)
 
 
 def write_compose_env(file: Path) -> list[str]:
@@ -19,12 +20,15 @@ def write_compose_env(file: Path) -> list[str]:
 
     One exception: a stack that trusts the development issuer is given the present key of the state folder.
     """
-    before = _read(file)
-    made = {name: value for name, value in _fresh_values().items() if name not in before}
-    values = before | made
-    if values["TAKINGS_AUTH_ISSUER"] == ISSUER:
-        values["TAKINGS_AUTH_PUBLIC_KEY"] = _quoted(TokenIssuer(state_folder()).public_key)
-    write_private(file, "".join(f"{name}={value}\n" for name, value in values.items()))
+    before = file.read_text() if file.exists() else ""
+    present = dict(SETTING.findall(before))
+    made = {name: value for name, value in _fresh_values().items() if name not in present}
+    after = before if not before or before.endswith("\n") else f"{before}\n"
+    after += "".join(f"{name}={value}\n" for name, value in made.items())
+    if (present | made)["TAKINGS_AUTH_ISSUER"] == ISSUER:
+        key = _quoted(TokenIssuer(state_folder()).public_key)
+        after = KEY.sub(lambda line: f"{line[1]}{key}", after)
+    write_private(file, after)
     return list(made)
 
 
@@ -39,13 +43,6 @@ def _fresh_values() -> dict[str, str]:
         "PAYMENTS_SECRETS_KEYS": Fernet.generate_key().decode(),
         **{f"{role.upper()}_PASSWORD": secrets.token_urlsafe(24) for role in role_names()},
     }
-
-
-def _read(file: Path) -> dict[str, str]:
-    if not file.exists():
-        return {}
-    found = (LINE.match(line) for line in file.read_text().splitlines())
-    return {match.group(1): match.group(2) for match in found if match}
 
 
 def _quoted(pem: str) -> str:

@@ -3,12 +3,11 @@
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Literal
 
 import asyncpg
 
-from deploy.databases import service_database, url_as
+from deploy.databases import SERVICES, service_database, url_as
 from deploy.errors import StackError
 from deploy.running_stack import running_stack
 from deploy.stack_secrets import read_or_make_secrets
@@ -16,46 +15,31 @@ from deploy.state import state_folder
 from shared.db import CALL_LIMIT_S, LIMITS, PLANS, Connection
 
 Role = Literal["owner", "app", "system", "auditor"]
+SETTINGS_OF: Mapping[Role, str] = {
+    "owner": "OWNER_DATABASE_URL",
+    "app": "DATABASE_URL",
+    "system": "SYSTEM_DATABASE_URL",
+    "auditor": "AUDITOR_DATABASE_URL",
+}
 # What a command holds must not outlive its host by hours.
 LINE_LIMITS = {name: value for name, value in LIMITS.items() if name.startswith("tcp_")}
 SHUT_DOWN = (asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
 CLOCK = "SELECT clock_timestamp()"  # of the server: the operator's own may be off
 
 
-@dataclass(frozen=True)
-class DatabaseAccess:
-    """The URLs of one service's database, one per role."""
+def database_url(service: str, role: Role) -> str:
+    """What the service's setting of this role names, else the running stack's. StackError when there is neither.
 
-    service: str
-    owner: str = field(repr=False)
-    app: str = field(repr=False)
-    system: str = field(repr=False)
-    auditor: str = field(repr=False)
-
-
-def database_access(service: str) -> DatabaseAccess:
-    """What the service's *_DATABASE_URL settings name, else the running stack's. StackError when there is neither."""
-    prefix = service.upper()
-    names = {
-        "owner": f"{prefix}_OWNER_DATABASE_URL",
-        "app": f"{prefix}_DATABASE_URL",
-        "system": f"{prefix}_SYSTEM_DATABASE_URL",
-        "auditor": f"{prefix}_AUDITOR_DATABASE_URL",
-    }
-    given = {kind: os.environ.get(name, "") for kind, name in names.items()}
-    if any(given.values()):
-        missing = [names[kind] for kind, url in given.items() if not url]
-        if missing:
-            raise StackError(f"{', '.join(missing)} is not set, and other database URLs are")
-        return DatabaseAccess(service, **given)
-    server = running_stack()["postgres"]["url"]
-    passwords = read_or_make_secrets(state_folder()).passwords
-    database = service_database(service)
-    urls = {
-        kind: url_as(server, database.database, role, passwords[role])
-        for kind, role in zip(names, database.roles, strict=True)
-    }
-    return DatabaseAccess(service, **urls)
+    Where any of these settings is there, the running stack is not asked: a command must not work on two databases.
+    """
+    if any(os.environ.get(f"{each.upper()}_{kind}") for each in SERVICES for kind in SETTINGS_OF.values()):
+        name = f"{service.upper()}_{SETTINGS_OF[role]}"
+        if not (given := os.environ.get(name)):
+            raise StackError(f"{name} is not set, and other database URLs are")
+        return given
+    server, database = running_stack()["postgres"]["url"], service_database(service)
+    account = getattr(database, role)
+    return url_as(server, database.database, account, read_or_make_secrets(state_folder()).passwords[account])
 
 
 @asynccontextmanager
@@ -66,7 +50,7 @@ async def connected(
 
     Raises StackError when the database cannot be reached, goes away meanwhile, or does not answer in time.
     """
-    url = getattr(database_access(service), role)
+    url = database_url(service, role)
     named = {"application_name": f"takings {command}", **LINE_LIMITS, **settings}
     try:
         conn = await asyncpg.connect(url, timeout=CALL_LIMIT_S, command_timeout=limit_s, server_settings=named)

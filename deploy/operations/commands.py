@@ -4,7 +4,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -123,8 +123,11 @@ def _rebuild_of(read_model: ReadModel) -> "Callable[..., Coroutine[Any, Any, Reb
 def _instant(text: str | None) -> datetime | None:
     if text is None:
         return None
+    instant: datetime | None
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
-        raise StackError(f"{text!r} is no instant: give one like 2026-11-21T08:00:00+03:00") from None
-    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
+        instant = None
+    if instant is None or instant.tzinfo is None:  # whose time it would be is not for us to guess
+        raise StackError(f"{text!r} is no instant: give one like 2026-11-21T08:00:00+03:00")
+    return instant

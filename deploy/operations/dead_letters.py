@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from deploy.errors import StackError
+from shared.dead_letters import CUT
 from shared.events import subject_of
 from shared.publisher import DEAD_LETTER_SUFFIX, STAMPED, Message, Publisher, create_topics
 
@@ -131,7 +132,7 @@ def letter_of(record: ConsumerRecord) -> Letter:
         reason=said.get("reason", ""),
         at=said.get("at", ""),
         bytes=len(record.value or b""),
-        is_whole=bool(record.value) and "cut-from-bytes" not in said,
+        is_whole=bool(record.value) and CUT not in said,
     )
 
 

@@ -50,3 +50,11 @@ def test_an_issuer_of_ones_own_keeps_its_key(tmp_path: Path) -> None:
     write_compose_env(file)
     values = _read(file)
     assert (values["TAKINGS_ENVIRONMENT"], values["TAKINGS_AUTH_PUBLIC_KEY"]) == ("production", "mine")
+
+
+def test_what_is_of_ones_own_stays_as_it_is(tmp_path: Path) -> None:
+    own = "# the backups\nS3_BUCKET=takings\n\nexport http_proxy=http://proxy\nUNFINISHED"
+    (file := tmp_path / ".env").write_text(own)
+    assert "ALERTS_APP_PASSWORD" in write_compose_env(file)
+    assert file.read_text().startswith(own + "\n")
+    assert write_compose_env(file) == []

@@ -34,6 +34,7 @@ def test_token_prints_the_token_and_nothing_else(state: Path) -> None:
         (["token", "--role", "finance"], "no stack has run in .* yet"),
         (["tenant", "create", "Acme", "--time-zone", "UTC", "--currency", "KES"], "no stack is running"),
         (["provision"], "TAKINGS_POSTGRES_URL is not set"),
+        (["republish", "payments", "--since", "2026-11-21T08:00"], "'2026-11-21T08:00' is no instant"),
     ],
 )
 def test_what_goes_wrong_is_one_line(state: Path, monkeypatch, arguments: list[str], line: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import asyncpg
 
 from deploy.errors import StackError
-from deploy.operations.access import connected, database_access
+from deploy.operations.access import connected, database_url
 from deploy.operations.rebuild.differences import ComparedTable
 from deploy.operations.take_turns import keep_all_out
 from shared.db import PLANS, Connection, Database
@@ -138,8 +138,7 @@ async def shadow(service: str, tables: Sequence[ComparedTable]) -> AsyncIterator
 
     Raises StackError when another one is being filled, and when the database is of another version than this program.
     """
-    access = database_access(service)
-    db = Database(_in_schema(access.app, "search_path"), "takings rebuild", size=2)
+    db = Database(_in_schema(database_url(service, "app"), "search_path"), "takings rebuild", size=2)
     async with (
         connected(service, "owner", command="rebuild", settings=OWNER_SETTINGS) as owner,
         connected(service, "auditor", command="rebuild", settings=SETTINGS) as auditor,
@@ -149,7 +148,7 @@ async def shadow(service: str, tables: Sequence[ComparedTable]) -> AsyncIterator
         async with _dropped_afterwards(owner, db):
             await owner.execute(CREATE)
             await owner.execute(await owner.fetchval(OPEN, f"{service}_app", f"{service}_auditor"))
-            url = _in_schema(access.owner, "options", "-csearch_path%3D")
+            url = _in_schema(database_url(service, "owner"), "options", "-csearch_path%3D")
             await asyncio.to_thread(upgrade, f"services.{service}", url)
             yield Shadow(service, owner, auditor, db, tables)
 
