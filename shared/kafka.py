@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
@@ -67,6 +67,7 @@ class Consumer:
         self._apply = apply
         self._tenants = tenants
         self._publisher = publisher
+        self._measured: set[TopicPartition] = set()
         self._broker = KafkaBroker(
             bootstrap,
             logger=None,
@@ -155,7 +156,8 @@ class Consumer:
             await self._apply_or_isolate([pair for pair in live if pair[1].tenant_id in unknown - missing], dead)
             dead += [(record, "unknown tenant") for record, event in live if event.tenant_id in missing]
         await self._set_aside(dead)
-        for topic, count in Counter(record.topic for record, _ in live).items():
+        without = {id(record) for record, _ in dead}
+        for topic, count in Counter(record.topic for record, _ in live if id(record) not in without).items():
             telemetry.CONSUMED.labels(topic).inc(count)
 
     async def _apply_or_isolate(
@@ -217,7 +219,11 @@ class Consumer:
         consumer: AIOKafkaConsumer | None = self._subscriber.consumer
         if consumer is None:
             return
-        for partition in consumer.assignment():
+        assigned = consumer.assignment()
+        for gone in self._measured - assigned:  # another member's now: what it was here would be shown for ever
+            telemetry.CONSUMER_LAG.remove(gone.topic, str(gone.partition))
+        self._measured &= assigned
+        for partition in assigned:
             end = consumer.highwater(partition)
             try:
                 async with asyncio.timeout(1):
@@ -226,6 +232,7 @@ class Consumer:
                 continue  # being assigned or revoked just now
             if end is not None:
                 telemetry.CONSUMER_LAG.labels(partition.topic, str(partition.partition)).set(max(0, end - position))
+                self._measured.add(partition)
 
 
 async def _leave_undecoded(_message: Any) -> bytes:

@@ -9,16 +9,16 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from msgspec.structs import replace
 
-from shared import tenants
+from shared import telemetry, tenants
 from shared.db import Database
 from shared.events import Decoder, Received
 from shared.events.catalogue import ALL_EVENTS
 from shared.events.tenants import TenantConfigured
 from shared.kafka import Consumer
-from shared.publisher import RECORD_LIMIT_BYTES, Publisher, ensure_topics
+from shared.publisher import PARTITIONS, RECORD_LIMIT_BYTES, Publisher, ensure_topics
 from shared.tenants import AnyTenant, TenantCopy
 from tests.conftest import end, until
 from tests.shared.topics import (
@@ -141,6 +141,26 @@ async def test_what_is_sent_is_applied_in_order_per_key_and_committed(stream):
     assert await stream.dead() == []
 
 
+async def test_the_lag_is_shown_of_what_is_assigned_now(stream):
+    def shown():
+        return sum(topic == stream.topic for topic, _ in telemetry.CONSUMER_LAG._metrics)
+
+    async def of_all():
+        return shown() == PARTITIONS
+
+    async def of_half():
+        return shown() == PARTITIONS / 2
+
+    async with stream.consumer():
+        await until(of_all)
+        another = AIOKafkaConsumer(stream.topic, bootstrap_servers=stream.bootstrap, group_id=stream.group)
+        await another.start()
+        try:
+            await until(of_half, within_s=20)
+        finally:
+            await another.stop()
+
+
 async def test_offsets_are_committed_after_the_effect_and_only_then(stream):
     await stream.send(*range(20))
     entered, never = asyncio.Event(), asyncio.Event()
@@ -250,6 +270,7 @@ async def test_poison_is_isolated_with_its_reason_and_everything_else_is_applied
     async with stream.consumer(apply):
         await stream.wait_until_committed(40)
     assert stream.applied == [n for n in range(40) if n not in bad and n not in inapplicable]
+    assert telemetry.CONSUMED.labels(stream.topic)._value.get() == len(stream.applied)
     dead = {int(headers["source-offset"]): (value, key, headers) for value, key, headers in await stream.dead()}
     assert sorted(dead) == sorted([*bad, *inapplicable])
     for offset, (value, key, headers) in dead.items():
