@@ -19,7 +19,10 @@ from shared.readable_body import why_unreadable
 log = logger(__name__)
 
 PROBLEM = "application/problem+json"
-NOT_KNOWN = "The database does not answer. Whether this took effect is not known: send it again."
+NOT_KNOWN = (
+    "The database does not answer. Whether this took effect is not known: send it again with the same Idempotency-Key, "
+    "transaction or id; what has none of these may count twice, so look first."
+)
 
 
 class FieldError(BaseModel):
