@@ -15,9 +15,10 @@ import typer
 from bench import backlog, growth, ingest, reports, visible, whole_way
 from bench.options import Options
 from bench.place import Place, place
-from bench.result import Result, write_report
+from bench.result import Result, at_most, write_report
 from deploy.state import state_folder
 
+RESIDENT_LIMIT_MB = 250
 # What is measured together, on servers of its own, and the rows that it gives.
 Bench = Callable[[Place, Options], list[Result]]
 BENCHES: dict[tuple[str, ...], Bench] = {
@@ -50,11 +51,12 @@ def main(  # noqa: PLR0917 - options
     options = Options(rounds, payments, trips, mapping)
     print(_machine(), flush=True)
     results: list[Result] = []
+    resident_mb: dict[str, float] = {}
     for names, bench in BENCHES.items():
         if wanted and not wanted & set(names):
             continue
         began, stolen_before = time.perf_counter(), _stolen_s()
-        found = _on_fresh_servers(bench, options)
+        found = _on_fresh_servers(bench, options, resident_mb)
         for result in found:
             print(result.line(), flush=True)
         lasted_s = time.perf_counter() - began
@@ -64,19 +66,28 @@ def main(  # noqa: PLR0917 - options
             flush=True,
         )
         results += found
+    if not wanted or "memory" in wanted:
+        results.append(_memory(resident_mb))
+        print(results[-1].line(), flush=True)
     if report:
         write_report(report, results)
     sys.exit(0 if all(result.met for result in results) else 1)
 
 
-def _on_fresh_servers(bench: Bench, options: Options) -> list[Result]:
+def _on_fresh_servers(bench: Bench, options: Options, resident_mb: dict[str, float]) -> list[Result]:
     state_folder().mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=state_folder()))
     try:
-        with place(folder) as here:
+        with place(folder, resident_mb) as here:
             return bench(here, options)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _memory(resident_mb: dict[str, float]) -> Result:
+    """Row `memory`: the largest service after all that has been measured."""
+    each = {name: round(value) for name, value in resident_mb.items()}
+    return at_most("memory", [max(resident_mb.values())], RESIDENT_LIMIT_MB, "MB resident at most", each=each)
 
 
 def _stolen_s() -> float:

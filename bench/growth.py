@@ -5,16 +5,16 @@ from statistics import median
 from typing import TypeVar
 
 from bench import backlog
-from bench.backlog import Drained
 from bench.fill import FILL_ALERTS, FILL_PAYMENTS, FILL_PAYOUTS, FILL_REPORTING, fill
 from bench.ingest import CLIENTS, PAYMENTS, WARM_UP, send_round
 from bench.options import Options
 from bench.place import Place
+from bench.processes import Round, middle
 from bench.result import Result, ratio_at_least
 
 KEPT = 0.85
 ROUNDS = 5  # at least: one differs from the next by a tenth
-EVENTS = 120_000  # a round
+EVENTS = 240_000  # a round: the fastest takes some seconds
 EMPTY, FULL = "{}", "{}_full"  # databases, by the names of their services
 FILLS = {"payouts": FILL_PAYOUTS, "reporting": FILL_REPORTING, "alerts": FILL_ALERTS}
 Measured = TypeVar("Measured")
@@ -27,12 +27,13 @@ def ingest(place: Place, options: Options) -> list[Result]:
         account = place.open_account(payments)
     _full(place, "payments", FILL_PAYMENTS, options)
 
-    def rate(round_number: int, databases: str) -> float:
+    def sent(round_number: int, databases: str) -> Round:
         with place.service("payments", database=databases.format("payments")) as payments:
             send_round(place, payments, account, f"w{round_number}", WARM_UP, connections=CLIENTS)
-            return send_round(place, payments, account, f"r{round_number}", PAYMENTS, connections=CLIENTS)[0].per_s
+            outcome, cpu = send_round(place, payments, account, f"r{round_number}", PAYMENTS, connections=CLIENTS)
+            return Round(outcome.per_s, cpu.per_item_us(PAYMENTS))
 
-    return [_row("growth-ingest", _by_turns(rate, options), options)]
+    return [_row("growth-ingest", _by_turns(sent, options), options)]
 
 
 def consume(place: Place, options: Options) -> list[Result]:
@@ -41,14 +42,11 @@ def consume(place: Place, options: Options) -> list[Result]:
     for name, statements in FILLS.items():
         _full(place, name, statements, options)
 
-    def drained(_round: int, databases: str) -> dict[str, Drained]:
+    def drained(_round: int, databases: str) -> dict[str, Round]:
         return backlog.drain(place, events=EVENTS, databases=databases)
 
     rounds = _by_turns(drained, options)
-    return [
-        _row(f"growth-{name}", [(empty[name].per_s, full[name].per_s) for empty, full in rounds], options)
-        for name in FILLS
-    ]
+    return [_row(f"growth-{name}", [(empty[name], full[name]) for empty, full in rounds], options) for name in FILLS]
 
 
 def _by_turns(measure: Callable[[int, str], Measured], options: Options) -> list[tuple[Measured, Measured]]:
@@ -67,9 +65,11 @@ def _full(place: Place, name: str, statements: dict[str, str], options: Options)
     return database
 
 
-def _row(name: str, rates: Sequence[tuple[float, float]], options: Options) -> Result:
-    """`rates`: on empty and on full tables, of each round."""
+def _row(name: str, rounds: Sequence[tuple[Round, Round]], options: Options) -> Result:
+    """`rounds`: on empty and on full tables."""
+    empty, full = zip(*rounds, strict=True)
     return ratio_at_least(
-        name, [full / empty for empty, full in rates], KEPT, payments=options.payments,
-        empty_per_s=round(median(empty for empty, _ in rates)), full_per_s=round(median(full for _, full in rates)),
+        name, [after.per_s / before.per_s for before, after in rounds], KEPT, payments=options.payments,
+        empty_per_s=round(median(each.per_s for each in empty)), full_per_s=round(median(each.per_s for each in full)),
+        empty_cpu_us=middle([each.cpu_us for each in empty]), full_cpu_us=middle([each.cpu_us for each in full]),
     )  # fmt: skip

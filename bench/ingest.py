@@ -12,7 +12,7 @@ import aiohttp
 
 from bench.options import Options
 from bench.place import Place, Running
-from bench.processes import CpuSeconds, cpu_seconds, middle, resident_mb
+from bench.processes import CpuSeconds, Round, cpu_seconds, middle
 from bench.result import Result, at_most, ratio_at_least
 from bench.trips import batches, callback_of, payment_of, register
 from bench.webhook_load import Outcome, send, signed_requests
@@ -79,8 +79,9 @@ def bench(place: Place, options: Options) -> list[Result]:
     raw: list[float] = []
     ours: list[float] = []
     p99_ms: list[float] = []
-    batched: list[float] = []
     used: list[dict[str, int]] = []
+    used_at_16: list[dict[str, int]] = []
+    batched: list[Round] = []
     with place.service("payments") as payments:
         place.create_tenant(payments)
         account = place.open_account(payments)
@@ -91,25 +92,29 @@ def bench(place: Place, options: Options) -> list[Result]:
             outcome, cpu = send_round(place, payments, account, f"a{number}", PAYMENTS, connections=CLIENTS)
             ours.append(outcome.per_s)
             used.append(cpu.per_item_us(PAYMENTS))
-            outcome, _ = send_round(place, payments, account, f"b{number}", PAYMENTS // 2, connections=16)
+            outcome, cpu = send_round(place, payments, account, f"b{number}", PAYMENTS // 2, connections=16)
             p99_ms.append(outcome.latency_ms(0.99))
-            batched.append(batch_rate(place, payments, f"c{number}", 2 * PAYMENTS))
-        resident = resident_mb(payments.pid)
+            used_at_16.append(cpu.per_item_us(PAYMENTS // 2))
+            batched.append(batch_round(place, payments, f"c{number}", 2 * PAYMENTS))
     ratios = [mine / theirs for mine, theirs in zip(ours, raw, strict=True)]
     return [
         ratio_at_least("ingest", ratios, 0.5, per_s=round(median(ours)), pgbench_per_s=round(median(raw)),
-                       cpu_us_per_payment=middle(used), resident_mb=round(resident)),
-        at_most("ingest-latency", p99_ms, 30, "ms p99 at 16 connections"),
-        ratio_at_least("batch", [b / o for b, o in zip(batched, ours, strict=True)], 3, per_s=round(median(batched))),
+                       cpu_us_per_payment=middle(used)),
+        at_most("ingest-latency", p99_ms, 30, "ms p99 at 16 connections", cpu_us_per_payment=middle(used_at_16)),
+        ratio_at_least("batch", [each.per_s / one for each, one in zip(batched, ours, strict=True)], 3,
+                       per_s=round(median(each.per_s for each in batched)),
+                       cpu_us_per_payment=middle([each.cpu_us for each in batched])),
     ]  # fmt: skip
 
 
-def batch_rate(place: Place, payments: Running, name: str, count: int) -> float:
-    """Payments a second through `POST /payments/batch`, 100 at once, by several callers."""
+def batch_round(place: Place, payments: Running, name: str, count: int) -> Round:
+    """Payments through `POST /payments/batch`, 100 at once, by several callers."""
     numbers = range(count)
     register(place, payments, name, numbers)
     bodies = [json.dumps({"items": [payment_of(name, n) for n in some]}).encode() for some in batches(numbers, 100)]
-    return asyncio.run(_post_batches(payments.url, place.headers("system"), bodies))
+    with cpu_seconds(service=payments.pid, postgres=place.postgres_pid, broker=place.kafka_pid) as cpu:
+        per_s = asyncio.run(_post_batches(payments.url, place.headers("system"), bodies))
+    return Round(per_s, cpu.per_item_us(count))
 
 
 async def _post_batches(url: str, headers: dict[str, str], bodies: list[bytes]) -> float:

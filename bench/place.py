@@ -12,6 +12,7 @@ import asyncpg
 import httpx
 import psutil
 
+from bench.processes import resident_mb
 from deploy.databases import database_url, provision, service_databases
 from deploy.demo_tenant import create_tenant
 from deploy.kafka import running_kafka
@@ -45,6 +46,7 @@ class Place:
     kafka_pid: int
     issuer: TokenIssuer
     around: Surroundings = field(repr=False)
+    resident_mb: dict[str, float]  # of each service, at its largest
 
     def superuser_url(self, database: str) -> str:
         """The URL of one database as the superuser, whom no row-level security slows down."""
@@ -66,8 +68,13 @@ class Place:
         try:
             _until_ready(url, process, command.log)
             yield Running(process.pid, url)
+            self.keep_resident(name, process.pid)
         finally:
             stop(process, command, grace_seconds=5)
+
+    def keep_resident(self, service: str, pid: int) -> None:
+        """Remember how much memory a service's process has now, if it is more than was seen before."""
+        self.resident_mb[service] = max(self.resident_mb.get(service, 0.0), resident_mb(pid))
 
     def execute(self, database: str, *statements: str) -> None:
         """Run SQL as the superuser."""
@@ -129,8 +136,11 @@ class Place:
 
 
 @contextmanager
-def place(folder: Path) -> Iterator[Place]:
-    """Fresh servers under `folder`, migrated and empty; gone at the end, with their data left in the folder."""
+def place(folder: Path, resident_mb: dict[str, float]) -> Iterator[Place]:
+    """Fresh servers under `folder`, migrated and empty; gone at the end, with their data left in the folder.
+
+    `resident_mb` is told how large the services became.
+    """
     (folder / "logs").mkdir(parents=True)
     with running_postgres(folder / "postgres") as server, running_kafka(folder / "kafka") as broker:
         issuer = TokenIssuer(folder)
@@ -140,7 +150,8 @@ def place(folder: Path) -> Iterator[Place]:
         migrate = migrate_command(around)
         run(migrate.argv, what="migrating the databases", env=migrate.env)
         postgres_pid = int((folder / "postgres/data/postmaster.pid").read_text().splitlines()[0])
-        yield Place(folder, server, postgres_pid, broker.bootstrap, _child(str(folder / "kafka")), issuer, around)
+        kafka_pid = _child(str(folder / "kafka"))
+        yield Place(folder, server, postgres_pid, broker.bootstrap, kafka_pid, issuer, around, resident_mb)
 
 
 def _child(named: str) -> int:

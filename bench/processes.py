@@ -5,8 +5,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
+from typing import NamedTuple
 
 import psutil
+
+
+class Round(NamedTuple):
+    """What one round found: work done a second, and microseconds of CPU for each piece of it."""
+
+    per_s: float
+    cpu_us: dict[str, int]
 
 
 @dataclass
@@ -25,10 +33,10 @@ class CpuSeconds:
 def cpu_seconds(**pids: int) -> Iterator[CpuSeconds]:
     """Measure processes, each with its children; those that have ended count through their parent."""
     measured, began = CpuSeconds(), time.perf_counter()
-    before = {name: _used(pid) for name, pid in pids.items()}
+    before = {name: used_s(pid) for name, pid in pids.items()}
     yield measured
     measured.passed = time.perf_counter() - began
-    measured.used = {name: _used(pid) - before[name] for name, pid in pids.items()}
+    measured.used = {name: used_s(pid) - before[name] for name, pid in pids.items()}
 
 
 def middle(rounds: Sequence[dict[str, int]]) -> dict[str, int]:
@@ -41,7 +49,8 @@ def resident_mb(pid: int) -> float:
     return float(psutil.Process(pid).memory_info().rss) / 2**20
 
 
-def _used(pid: int) -> float:
+def used_s(pid: int) -> float:
+    """CPU seconds of a process and its children until now."""
     parent = psutil.Process(pid)
     own = parent.cpu_times()
     total = own.user + own.system + own.children_user + own.children_system

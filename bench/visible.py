@@ -2,15 +2,18 @@
 
 import asyncio
 import time
+from contextlib import ExitStack
 
 import httpx
 import uvloop
 
 from bench.options import Options
 from bench.place import Place, Running
+from bench.processes import cpu_seconds, middle
 from bench.result import Result, at_most
 from bench.trips import callback_of, register
 from bench.webhook_load import Outcome, send_steadily, signed_requests
+from deploy.databases import SERVICES
 
 PER_S = 300
 SECONDS = 15
@@ -19,20 +22,30 @@ PATIENCE_S = 30.0
 
 
 def bench(place: Place, options: Options) -> list[Result]:
-    """Row `visible`; payments and reporting run as they do in the stack, one process each."""
+    """Row `visible`; the four services run as they do in the stack, one process each."""
     p99_ms: list[float] = []
-    with place.service("payments") as payments, place.service("reporting") as reporting:
-        place.create_tenant(payments)
-        account = place.open_account(payments)
+    used: list[dict[str, int]] = []
+    with ExitStack() as stack:
+        services = {name: stack.enter_context(place.service(name)) for name in SERVICES}
+        pids = {name: service.pid for name, service in services.items()}
+        place.create_tenant(services["payments"])
+        account = place.open_account(services["payments"])
+        _round(place, services, account, "warm", PER_S)  # consumers begin a while after their services
         for number in range(options.rounds):
-            numbers = range(PER_S * SECONDS)
-            register(place, payments, f"v{number}", numbers)
-            requests = signed_requests(payments.url, *account, [callback_of(f"v{number}", n) for n in numbers])
-            p99_ms.append(uvloop.run(_round(place, payments, reporting, requests)))
-    return [at_most("visible", p99_ms, 500, "ms p99 from answer to report")]
+            with cpu_seconds(**pids, postgres=place.postgres_pid, broker=place.kafka_pid) as cpu:
+                p99_ms.append(_round(place, services, account, f"v{number}", PER_S * SECONDS))
+            used.append(cpu.per_item_us(PER_S * SECONDS))
+    return [at_most("visible", p99_ms, 500, "ms p99 from answer to report", cpu_us_per_payment=middle(used))]
 
 
-async def _round(place: Place, payments: Running, reporting: Running, requests: list[bytes]) -> float:
+def _round(place: Place, services: dict[str, Running], account: tuple[str, str], name: str, count: int) -> float:
+    payments, reporting = services["payments"], services["reporting"]
+    register(place, payments, name, range(count))
+    requests = signed_requests(payments.url, *account, [callback_of(name, number) for number in range(count)])
+    return uvloop.run(_send_and_watch(place, payments, reporting, requests))
+
+
+async def _send_and_watch(place: Place, payments: Running, reporting: Running, requests: list[bytes]) -> float:
     outcome = Outcome()
     async with httpx.AsyncClient(base_url=reporting.url, headers=place.headers("admin"), timeout=10) as http:
         before = await _count(http)
