@@ -1,4 +1,4 @@
-"""Payouts: read, and asked for by the payee or by finance."""
+"""Payouts, as they are read."""
 
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -6,19 +6,15 @@ from typing import Annotated
 from uuid import UUID
 
 import asyncpg
-from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel
 
 from services.payouts.models import PayoutStatus
 from services.payouts.queries import get_payout, list_earnings, list_payouts
-from services.payouts.request_payouts import Ask, Requested, request_payouts
 from shared import tenants
 from shared.auth import Allow, Principal, Role, own_only
-from shared.db import Connection, Database
-from shared.edge import actor, utc_now
-from shared.errors import DomainError, Forbidden, Invalid
-from shared.fields import Amount, Body, Currency, Id
-from shared.idempotency import KEY_LIMIT, Key, once
+from shared.db import Database
+from shared.fields import Id
 from shared.pages import (
     DISTANT_FUTURE,
     DISTANT_PAST,
@@ -31,29 +27,9 @@ from shared.pages import (
     time_cursor,
 )
 
-SLICE = 100  # payees a transaction: with thousands of earnings each, more would take longer than a call may
 READERS = (Role.ADMIN, Role.FINANCE, Role.SYSTEM)
-Finance = Annotated[Principal, Depends(Allow(Role.FINANCE, Role.ADMIN))]
 Reader = Annotated[Principal, Depends(Allow(*READERS))]
 ReaderOrSelf = Annotated[Principal, Depends(Allow(*READERS, Role.DRIVER))]
-
-
-class PayoutRequest(Body):
-    """A driver's wish: all that is available, or an amount up to it."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"amount": 50000, "currency": "KES"}]})
-
-    amount: Amount | None = None
-    currency: Currency | None = None
-
-
-class PayoutRequests(Body):
-    """Finance asks for many payees at once: all that is available to each."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"payee_ids": ["driver-1", "driver-2"]}]})
-
-    payee_ids: Annotated[list[Id], Field(max_length=1_000)]
-    currency: Currency | None = None
 
 
 class PayoutOut(BaseModel):
@@ -95,92 +71,9 @@ class PayoutWithEarnings(PayoutOut):
     earnings: list[EarningOut]
 
 
-class RequestResult(BaseModel):
-    """What became of one payee's payout."""
-
-    index: int
-    status: int
-    payee_id: str
-    id: UUID | None = None
-    amount: int | None = None
-    problem: dict[str, object] | None = None
-
-
-class RequestResults(BaseModel):
-    """One result per payee, in the order given."""
-
-    results: list[RequestResult]
-
-
-def _result(index: int, ask: Ask, outcome: Requested | DomainError) -> RequestResult:
-    if isinstance(outcome, DomainError):
-        return RequestResult(index=index, status=outcome.status, payee_id=ask.payee_id, problem=outcome.problem())
-    return RequestResult(index=index, status=201, payee_id=ask.payee_id, id=outcome.payout_id, amount=outcome.amount)
-
-
-def _suffix(start: int) -> str:
-    return f"#{start}" if start else ""
-
-
-def _refuse_key_without_room(key: str | None, payees: int) -> None:
-    # Before the first slice: when a later one is refused, what the earlier ones requested stays.
-    room = KEY_LIMIT - len(_suffix(max(0, payees - 1) // SLICE * SLICE))
-    if key is not None and len(key) > room:
-        raise Invalid(f"An Idempotency-Key for {payees} payees is at most {room} characters.", field="Idempotency-Key")
-
-
 def router(db: Database) -> APIRouter:
-    """The routes of payouts that read or request."""
+    """The routes of payouts that read."""
     routes = APIRouter(prefix="/api/v1/payouts", tags=["payouts"])
-
-    async def request_(
-        conn: Connection, request: Request, caller: Principal, asks: Sequence[Ask], currency: str | None
-    ) -> Sequence[Requested | DomainError]:
-        tenant = await tenants.find(conn, caller.tenant)
-        return await request_payouts(
-            conn, asks, tenant_id=tenant.tenant_id, currency=currency or tenant.currency,
-            actor=actor(request, caller), now=utc_now(),
-        )  # fmt: skip
-
-    @routes.post("/request", status_code=201, response_model=PayoutOut)
-    async def request_own(
-        request: Request,
-        body: PayoutRequest,
-        caller: Annotated[Principal, Depends(Allow(Role.DRIVER))],
-        key: Key = None,
-    ) -> Response:
-        """A driver asks for their own money; 409 with the reason when there is none."""
-        payee_id = caller.driver_id
-        if payee_id is None:
-            raise Forbidden("This token names no driver.")
-
-        async def effect(conn: Connection) -> tuple[int, BaseModel]:
-            (outcome,) = await request_(conn, request, caller, [Ask(payee_id, body.amount)], body.currency)
-            if isinstance(outcome, DomainError):
-                raise outcome
-            return 201, PayoutOut(**await get_payout(conn, caller.tenant, outcome.payout_id))
-
-        return await once(request, db, effect, caller=caller, key=key, now=utc_now())
-
-    @routes.post("/request-batch", response_model=RequestResults)
-    async def request_many(request: Request, body: PayoutRequests, caller: Finance, key: Key = None) -> Response:
-        """Request a payout of all that is available for each payee, each on its own."""
-        _refuse_key_without_room(key, len(body.payee_ids))
-        merged = RequestResults(results=[])
-        for start in range(0, len(body.payee_ids), SLICE):
-            asks = [Ask(payee_id) for payee_id in body.payee_ids[start : start + SLICE]]
-            slice_key = f"{key}{_suffix(start)}" if key is not None else None
-
-            async def effect(conn: Connection, asks: Sequence[Ask] = asks, start: int = start) -> tuple[int, BaseModel]:
-                outcomes = await request_(conn, request, caller, asks, body.currency)
-                pairs = enumerate(zip(asks, outcomes, strict=True), start)
-                return 200, RequestResults(results=[_result(i, ask, outcome) for i, (ask, outcome) in pairs])
-
-            answer = await once(request, db, effect, caller=caller, key=slice_key, now=utc_now())
-            if answer.status_code != 200:
-                return answer
-            merged.results += RequestResults.model_validate_json(bytes(answer.body)).results
-        return Response(merged.model_dump_json(), media_type="application/json")
 
     def shown(rows: Sequence[asyncpg.Record], limit: int) -> Page[PayoutOut]:
         items, next_cursor = page(rows, limit, lambda row: time_cursor(row["requested_at"], str(row["id"])))
