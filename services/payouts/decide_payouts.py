@@ -89,7 +89,12 @@ async def decide_payouts(
     elif decision.status in {PayoutStatus.REJECTED, PayoutStatus.FAILED}:
         await conn.execute(FREE_EARNINGS, tenant_id, list(taken))
         await move(conn, f"payout-{decision.status}", moves, Account.LOCKED, Account.WALLET, now=now)
-    after = {"status": decision.status, "reason": decision.reason, "reference": decision.reference}
+    after = {
+        "status": decision.status,
+        "reason": decision.reason,
+        "method": decision.method,
+        "reference": decision.reference,
+    }
     changes = [audit.Change(str(i), {"status": r["status"]}, after) for i, r in taken.items()]
     events = [outbox.Outgoing(tenant_id, str(i), _event(r, decision, now)) for i, r in taken.items()]
     await write(

@@ -29,7 +29,11 @@ async def test_from_request_to_disbursement(payouts: Payouts):
     assert (await payouts.balance())["lifetime_paid"] == 850
     events = [json.loads(row["event"]) for row in await payouts.fetch("SELECT event::text FROM outbox ORDER BY id")]
     assert [e["type"] for e in events[2:]] == ["payout-requested", "payout-approved", "payout-disbursed"]
-    assert len(await payouts.fetch("SELECT FROM audit")) == 3
+    trail = await payouts.fetch("SELECT before::text, after::text FROM audit ORDER BY at")
+    assert len(trail) == 3
+    assert json.loads(trail[-1]["before"]) == {"status": "approved"}
+    paid_by = {"method": "bank_transfer", "reference": "EFT 1"}
+    assert json.loads(trail[-1]["after"]) == {"status": "disbursed", "reason": None, **paid_by}
     await payouts.check_books()
 
 

@@ -77,6 +77,7 @@ LEFT JOIN payouts AS p ON p.tenant_id = t.tenant_id AND p.payout_id::text = t.pa
     SELECT jsonb_build_object('at', s.at, 'status', s.after -> 'status', 'before', s.before -> 'status',
                               'amount', s.after -> 'amount', 'payee_id', s.after -> 'payee_id',
                               'currency', s.after -> 'currency', 'reference', s.after -> 'reference',
+                              'method', s.after -> 'method',
                               'reason', coalesce(s.after -> 'reason', 'null'),
                               'actor', CASE WHEN is_first THEN s.actor END) AS has,
            jsonb_build_object('at', t.created_at, 'status', substr(step, length('payout-') + 1), 'before', t.earlier,
@@ -84,6 +85,8 @@ LEFT JOIN payouts AS p ON p.tenant_id = t.tenant_id AND p.payout_id::text = t.pa
                               'payee_id', CASE WHEN is_first THEN t.data -> 'payee_id' END,
                               'currency', CASE WHEN is_first THEN t.data -> 'currency' END,
                               'reference', coalesce(t.data -> 'reference', s.after -> 'reference'),
+                              'method', CASE WHEN s.after ? 'method' AND step = 'payout-disbursed'
+                                             THEN t.data -> 'method' ELSE s.after -> 'method' END,
                               'reason', CASE WHEN is_last THEN coalesce(to_jsonb(p.reason), 'null')
                                              WHEN t.data ->> 'reason' = '' OR t.data -> 'reason' IS NULL
                                              THEN coalesce(s.after -> 'reason', 'null') ELSE t.data -> 'reason' END,
