@@ -1,4 +1,4 @@
-"""Change a rule; who is no longer a recipient gets no mail any more, not even one that is waiting."""
+"""Change a rule; who is no longer a recipient gets no mail any more, not even one that waits; of a disabled rule nobody."""
 
 from datetime import datetime
 from uuid import UUID
@@ -50,7 +50,8 @@ async def change_rule(
     await conn.execute(
         CHANGE, tenant_id, rule_id, thresholds_json(terms), recipients, terms.cooldown_seconds, terms.enabled, now
     )
-    await conn.execute(CLOSE_QUEUES, tenant_id, rule_id, recipients)
-    await conn.execute(CANCEL_DELIVERIES, tenant_id, rule_id, recipients)
+    still_told = recipients if terms.enabled else []
+    await conn.execute(CLOSE_QUEUES, tenant_id, rule_id, still_told)
+    await conn.execute(CANCEL_DELIVERIES, tenant_id, rule_id, still_told)
     change = audit.Change(str(rule_id), audited(before), audited(terms))
     await write(conn, audit.record(actor, "rule-changed", [change], tenant_id=tenant_id, now=now))

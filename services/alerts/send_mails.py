@@ -48,9 +48,11 @@ ORDER BY alert_id LIMIT $4
 """
 # Locked by a statement of its own, so that the next one sees every delivery that was queued until then.
 LOCK_QUEUE = "SELECT true FROM mail_queues WHERE tenant_id = $1 AND rule_id = $2 AND recipient = $3 FOR UPDATE"
+# What was canceled while its mail was under way has been sent all the same, as its queue says, too.
 MARK = """
 UPDATE deliveries SET status = $4, sent_at = $5, error = $6
-WHERE tenant_id = $1 AND recipient = $2 AND alert_id = ANY ($3::uuid[]) AND status = 'pending'
+WHERE tenant_id = $1 AND recipient = $2 AND alert_id = ANY ($3::uuid[])
+  AND (status = 'pending' OR status = 'canceled' AND $4 = 'sent')
 """
 SETTLE = """
 UPDATE mail_queues AS queue

@@ -132,6 +132,39 @@ async def test_who_is_no_longer_a_recipient_gets_nothing_that_waits(alerts, mail
     assert await alerts.rows(STATES) == [(BOSS, "canceled", 1), (OTHER, "sent", 1)]
 
 
+async def test_a_disabled_rule_sends_nothing_that_waits_and_enabled_again_only_what_is_new(alerts, mail_server):
+    rule_id = await alerts.rule(recipients=[BOSS, OTHER])
+    await alerts.rule("payout_failed")
+    await alerts.raised(failed("p1"), payout_failed())
+    await alerts.change(rule_id, terms(recipients=[BOSS, OTHER], enabled=False))
+    assert await alerts.sweep() == Sweep(sent=1)
+    by_kind = "SELECT kind, status, count(*) FROM deliveries JOIN alert_rules USING (tenant_id, rule_id) GROUP BY 1, 2"
+    assert sorted(await alerts.rows(by_kind)) == [("payment_failed", "canceled", 2), ("payout_failed", "sent", 1)]
+    assert await alerts.rows("SELECT DISTINCT waiting_since FROM mail_queues") == [(None,)]
+    await alerts.change(rule_id, terms(recipients=[BOSS, OTHER]))
+    assert not (await alerts.sweep(after_s=1000)).found
+    await alerts.raised(failed("p2"), after_s=1000)
+    assert await alerts.sweep(after_s=1000) == Sweep(sent=2)
+    ((_, text),) = mail_server.to(OTHER)
+    assert ("payment p1" in text, "payment p2" in text) == (False, True)
+
+
+async def test_what_is_being_sent_when_its_rule_is_disabled_is_the_last_of_it(alerts, mail_server):
+    rule_id = await alerts.rule(cooldown=0)
+    await alerts.raised(failed("p1"), failed("p2"))
+
+    async def send(mail):
+        await alerts.change(rule_id, terms(cooldown=0, enabled=False))
+        await alerts.smtp.send(mail)
+
+    assert await alerts.sweep(send=send) == Sweep(sent=1)
+    assert not (await alerts.sweep(after_s=1000)).found
+    assert len(mail_server.mails) == 1
+    assert await alerts.rows(STATES) == [(BOSS, "canceled", 1), (BOSS, "sent", 1)]
+    (sent_at,) = await alerts.rows("SELECT max(sent_at) FROM deliveries")
+    assert await alerts.rows("SELECT last_sent_at FROM mail_queues") == [sent_at]
+
+
 async def test_an_alert_raised_while_a_mail_is_sent_is_mailed_next(alerts, mail_server):
     await alerts.rule(cooldown=60)
     await alerts.raised(failed("p1"))

@@ -115,7 +115,10 @@ def router(db: Database) -> APIRouter:
 
     @routes.put("/{rule_id}")
     async def change(request: Request, rule_id: UUID, body: RuleIn, caller: Writer) -> RuleOut:
-        """Change all of a rule but its kind; recipients who are left out get nothing more, not even what waits."""
+        """Change all of a rule but its kind; recipients who are left out get nothing more, not even what waits.
+
+        Disabled, it raises nothing, and nobody gets what waits; enabled again, it fires on what happens from then on.
+        """
 
         async def effect(conn: Connection) -> RuleOut:
             who = actor(request, caller)
