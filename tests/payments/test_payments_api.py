@@ -247,6 +247,24 @@ async def test_who_sees_what(payments: Payments):
     assert (await get(payments, "/not-a-uuid")).status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("failure", "answered"),
+    [
+        ({"code": "no_funds", "message": "Too little money"}, {"code": "no_funds", "message": "Too little money"}),
+        ({"code": "no_funds"}, {"code": "no_funds", "message": None}),
+        ({"message": "Too little money"}, {"code": None, "message": "Too little money"}),
+        ({"code": "", "message": ""}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
+async def test_a_failure_is_answered_as_far_as_the_gateway_explains_it(payments: Payments, failure, answered):
+    await payments.callback(kind="failed", failure=failure)
+    (listed,) = await payments.payments(status="failed")
+    assert listed["failure"] == answered
+    assert (await get(payments, f"/{listed['id']}")).json()["failure"] == answered
+
+
 async def test_every_filter_narrows(payments: Payments):
     for number in range(8):
         payees = [{"payee_id": f"d{number % 2}"}, {"payee_id": "both"}]

@@ -110,7 +110,7 @@ class PaymentOut(BaseModel):
         fields = dict(row)
         payer = {"name": fields.pop("payer_name"), "phone": fields.pop("payer_phone")}
         code, message = fields.pop("failure_code"), fields.pop("failure_text")
-        failure = {"code": code, "message": message} if code else None
+        failure = {"code": code, "message": message} if code or message else None
         return cls(**{**fields, "payees": msgspec.json.decode(fields["payees"])}, payer=payer, failure=failure)
 
 
