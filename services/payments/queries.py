@@ -40,7 +40,8 @@ ORDER BY paid_at DESC, payment_id DESC
 LIMIT $14
 """  # noqa: S608 - constant
 ACCOUNTS = """
-SELECT account_id AS id, gateway, name, created_at FROM gateway_accounts WHERE tenant_id = $1 ORDER BY account_id LIMIT 1000
+SELECT account_id AS id, gateway, name, created_at
+FROM gateway_accounts WHERE tenant_id = $1 AND ($2::text IS NULL OR account_id > $2) ORDER BY account_id LIMIT $3
 """
 
 
@@ -107,6 +108,6 @@ async def list_payments(
     )  # fmt: skip
 
 
-async def list_accounts(conn: Connection, tenant_id: str) -> list[asyncpg.Record]:
-    """The tenant's gateway accounts, without their secrets."""
-    return await conn.fetch(ACCOUNTS, tenant_id)
+async def list_accounts(conn: Connection, tenant_id: str, *, after: str | None, limit: int) -> list[asyncpg.Record]:
+    """The tenant's gateway accounts by their ids, at most `limit`, those after `after`; without their secrets."""
+    return await conn.fetch(ACCOUNTS, tenant_id, after, limit)

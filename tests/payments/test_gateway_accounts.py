@@ -6,8 +6,9 @@ import json
 from cryptography.fernet import Fernet
 
 from services.payments.gateway_accounts import Vault
+from shared.pages import write_cursor
 from tests.conftest import connected
-from tests.payments.conftest import Payments, create_tenant
+from tests.payments.conftest import Payments, another_tenant, create_tenant
 
 ROUTE = "/api/v1/gateway-accounts"
 
@@ -17,8 +18,8 @@ async def post(payments, path="", body=None, *, role="admin", tenant="t1"):
     return await payments.http.post(ROUTE + path, json=body, headers=headers)
 
 
-async def listed(payments, *, role="admin", tenant="t1"):
-    return await payments.http.get(ROUTE, headers=payments.running.as_(role, tenant=tenant))
+async def listed(payments, *, role="admin", tenant="t1", **params):
+    return await payments.http.get(ROUTE, params=params, headers=payments.running.as_(role, tenant=tenant))
 
 
 async def test_an_account_is_the_tenants_and_its_secret_is_shown_once(payments: Payments):
@@ -73,6 +74,29 @@ async def test_refusals(payments: Payments):
         assert (await post(payments, path, tenant=tenant)).status_code in {404, 422}, (path, tenant)
     assert (await listed(payments, tenant="t2")).json() == {"items": [], "next_cursor": None}
     assert (await payments.callback()).status_code == 200  # the other tenant's try has rotated nothing
+
+
+async def test_more_accounts_than_fit_on_a_page_come_once_each(payments: Payments):
+    await another_tenant(payments)
+    for number in range(6):
+        assert (await post(payments, body={"gateway": "standard", "name": f"Till {number}"})).status_code == 201
+    for limit in (1, 3, 6, 7, 8):
+        seen, cursor = [], None
+        while True:
+            answer = await listed(payments, limit=limit, **({"cursor": cursor} if cursor else {}))
+            seen += answer.json()["items"]
+            assert len(answer.json()["items"]) <= limit
+            cursor = answer.json()["next_cursor"]
+            if cursor is None:
+                break
+        assert {item["name"] for item in seen} == {"default", *(f"Till {number}" for number in range(6))}
+        assert len(seen) == len({item["id"] for item in seen}) == 7
+        assert seen == (await listed(payments)).json()["items"]
+    for cursor in ("nonsense", write_cursor(5), write_cursor("\0"), write_cursor("a", "b")):
+        answer = await listed(payments, cursor=cursor)
+        assert (answer.status_code, answer.json()["type"]) == (422, "urn:takings:problem:bad-cursor"), cursor
+    for limit in (0, 1001):
+        assert (await listed(payments, limit=limit)).status_code == 422
 
 
 def test_the_vault_opens_what_an_older_key_has_sealed():

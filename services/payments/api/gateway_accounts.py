@@ -12,7 +12,7 @@ from shared.auth import Allow, Principal, Role
 from shared.db import Connection, Database
 from shared.edge import actor, utc_now
 from shared.fields import Body, Id, Text
-from shared.pages import Page
+from shared.pages import Cursor, Limit, Page, page, read_text_cursor, write_cursor
 
 Keeper = Annotated[Principal, Depends(Allow(Role.ADMIN, Role.SYSTEM))]
 
@@ -76,10 +76,12 @@ def router(db: Database, vault: Vault) -> APIRouter:
         )
 
     @routes.get("")
-    async def list_(caller: Keeper) -> Page[AccountOut]:
-        """All accounts of the tenant."""
+    async def list_(caller: Keeper, limit: Limit = 100, cursor: Cursor = None) -> Page[AccountOut]:
+        """All accounts of the tenant, by their ids."""
+        after = read_text_cursor(cursor)
         async with db.transaction(caller.tenant) as conn:
-            rows = await list_accounts(conn, caller.tenant)
-        return Page(items=[AccountOut(**row) for row in rows])
+            rows = await list_accounts(conn, caller.tenant, after=after, limit=limit + 1)
+        shown, next_cursor = page(rows, limit, lambda row: write_cursor(row["id"]))
+        return Page(items=[AccountOut(**row) for row in shown], next_cursor=next_cursor)
 
     return routes
