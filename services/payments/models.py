@@ -8,9 +8,16 @@ from uuid import UUID
 import msgspec
 
 from shared.audit import Actor
+from shared.errors import NotFound
 
 MANUAL_ACCOUNT = "manual"  # the account of payments that people and our own systems record
 TransactionKey = tuple[str, str, str]  # tenant_id, account_id, transaction_id
+
+
+class RequestUnknown(NotFound):
+    """No such request in this tenant, or not one of the caller's fleets."""
+
+    code = "request-unknown"
 
 
 class PaymentStatus(StrEnum):

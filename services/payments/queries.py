@@ -7,6 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
+from services.payments.models import RequestUnknown
 from shared.db import Connection
 from shared.errors import NotFound
 
@@ -49,12 +50,6 @@ class PaymentUnknown(NotFound):
     """No such payment in this tenant, or not one of the caller's fleets."""
 
     code = "payment-unknown"
-
-
-class RequestUnknown(NotFound):
-    """No such request in this tenant, or not one of the caller's fleets."""
-
-    code = "request-unknown"
 
 
 class PaymentFilter(NamedTuple):

@@ -3,17 +3,11 @@
 from datetime import datetime
 
 from services.payments.instants import not_yet
-from services.payments.models import Flag, Payment, PaymentStatus, Receipt, Request, RequestStatus
-from shared.errors import Conflict, Invalid, NotFound
+from services.payments.models import Flag, Payment, PaymentStatus, Receipt, Request, RequestStatus, RequestUnknown
+from shared.errors import Conflict, Invalid
 from shared.money import format_amount
 
 RANK = {PaymentStatus.PENDING: 0, PaymentStatus.FAILED: 1, PaymentStatus.COMPLETED: 2}
-
-
-class RequestUnknown(NotFound):
-    """A payment recorded by hand names a request that is not registered."""
-
-    code = "request-unknown"
 
 
 class RequestCanceled(Conflict):
@@ -45,7 +39,7 @@ def due(request: Request) -> int:
 
 
 def refuse_misfit(receipt: Receipt, request: Request | None, *, now: datetime) -> None:
-    """Refuse a payment recorded by hand that does not fit its request. Raises DomainError subclasses of this module."""
+    """Refuse a payment recorded by hand that does not fit its request. Raises RequestUnknown, or a refusal of this module."""
     if request is None or request.status == RequestStatus.AWAITED:
         raise RequestUnknown(f"There is no request {receipt.request_id}.", field="request_id")
     if refusal := not_yet(receipt.paid_at, field="paid_at", now=now):
