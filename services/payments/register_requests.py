@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from services.payments.books import event, lock_requests, lock_unmatched, update_payments, update_requests
+from services.payments.books import Key, event, lock_requests, lock_unmatched, update_payments, update_requests
 from services.payments.instants import NotYet, not_yet
 from services.payments.settlement import settle, status_of
 from shared import outbox
@@ -42,7 +42,9 @@ WHERE requests.status = 'awaited'
 RETURNING tenant_id, request_id, xmax <> 0 AS was_awaited
 """
 HASHES = """
-SELECT request_id, content_hash FROM requests WHERE tenant_id = $1 AND request_id = ANY ($2) AND status <> 'awaited'
+SELECT tenant_id, request_id, content_hash
+FROM requests JOIN unnest($1::text[], $2::text[]) AS wanted (tenant_id, request_id) USING (tenant_id, request_id)
+WHERE status <> 'awaited'
 """
 
 
@@ -81,16 +83,16 @@ class Registered(NamedTuple):
 
 
 async def register_requests(
-    conn: Connection, requests: Sequence[NewRequest], *, tenant_id: str, now: datetime
+    conn: Connection, requests: Sequence[NewRequest], *, now: datetime
 ) -> list[Registered | RequestDiffers | NotYet]:
-    """Register requests of `tenant_id` in the open transaction; one result each, in the order given.
+    """Register requests in the open transaction; one result each, in the order given.
 
     A trip that is still to come is refused; bookings and appointments may lie ahead. Raises ConcurrentWrite in a race with
     another registration of the same id: run it again.
     """
     refusals = [_refusal(request, now) for request in requests]
     taken = [request for request, refusal in zip(requests, refusals, strict=True) if refusal is None]
-    registered = iter(await _register(conn, taken, tenant_id, now) if taken else [])
+    registered = iter(await _register(conn, taken, now) if taken else [])
     return [refusal or next(registered) for refusal in refusals]
 
 
@@ -99,31 +101,34 @@ def _refusal(request: NewRequest, now: datetime) -> NotYet | None:
 
 
 async def _register(
-    conn: Connection, requests: Sequence[NewRequest], tenant_id: str, now: datetime
+    conn: Connection, requests: Sequence[NewRequest], now: datetime
 ) -> list[Registered | RequestDiffers]:
-    first: dict[str, NewRequest] = {}
-    for request in requests:
-        first.setdefault(request.request_id, request)
-    hashes = {request_id: content_hash(request) for request_id, request in first.items()}
-    new = list(first.values())
-    rows = await conn.fetch(REGISTER, as_rows(new), list(hashes.values()), [status_of(r.amount, 0) for r in new], now)
-    created = {row["request_id"] for row in rows}
-    await _join_waiting_money(conn, [(tenant_id, row["request_id"]) for row in rows if row["was_awaited"]], now)
-    there = {
-        row["request_id"]: row["content_hash"]
-        for row in await conn.fetch(HASHES, tenant_id, list(first.keys() - created))
-    }
-    if len(created) + len(there) < len(first):
+    keys = [(request.tenant_id, request.request_id) for request in requests]
+    hashes = [content_hash(request) for request in requests]
+    first: dict[Key, int] = {}
+    for place, key in enumerate(keys):
+        first.setdefault(key, place)
+    new = [requests[place] for place in first.values()]
+    statuses = [status_of(request.amount, 0) for request in new]
+    rows = await conn.fetch(REGISTER, as_rows(new), [hashes[place] for place in first.values()], statuses, now)
+    created = {(row["tenant_id"], row["request_id"]) for row in rows}
+    await _join_waiting_money(conn, [(row["tenant_id"], row["request_id"]) for row in rows if row["was_awaited"]], now)
+    others = first.keys() - created
+    found = await conn.fetch(HASHES, [tenant_id for tenant_id, _ in others], [request_id for _, request_id in others])
+    stored = {(row["tenant_id"], row["request_id"]): row["content_hash"] for row in found}
+    if len(created) + len(stored) < len(first):
         raise ConcurrentWrite("a request appeared just now")
-    return [_result(request, created, hashes | there) for request in requests]
+    stored |= {key: hashes[first[key]] for key in created}
+    return [_result(key, stored[key] == content, created) for key, content in zip(keys, hashes, strict=True)]
 
 
-def _result(request: NewRequest, created: set[str], hashes: dict[str, bytes]) -> Registered | RequestDiffers:
-    if hashes[request.request_id] != content_hash(request):
-        return RequestDiffers(f"There is another request {request.request_id} with a different content.", field="id")
-    is_new = request.request_id in created
-    created.discard(request.request_id)  # the same request twice in one batch: new, then known
-    return Registered(request.request_id, is_new)
+def _result(key: Key, is_same: bool, created: set[Key]) -> Registered | RequestDiffers:
+    _, request_id = key
+    if not is_same:
+        return RequestDiffers(f"There is another request {request_id} with a different content.", field="id")
+    is_new = key in created
+    created.discard(key)  # the same request twice in one batch: new, then known
+    return Registered(request_id, is_new)
 
 
 def content_hash(request: NewRequest) -> bytes:
@@ -131,7 +136,7 @@ def content_hash(request: NewRequest) -> bytes:
     return hashlib.sha256(msgspec.json.encode(request)).digest()
 
 
-async def _join_waiting_money(conn: Connection, keys: Sequence[tuple[str, str]], now: datetime) -> None:
+async def _join_waiting_money(conn: Connection, keys: Sequence[Key], now: datetime) -> None:
     if not keys:
         return
     requests = await lock_requests(conn, keys)

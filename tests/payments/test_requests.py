@@ -1,9 +1,13 @@
 """Requests through HTTP: registered once, refused with the reason, read by those they concern."""
 
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
+from services.payments import register_requests as module
+from services.payments.register_requests import NewRequest, Registered, RequestDiffers, register_requests
 from tests.conftest import connected
 from tests.payments.conftest import Payments, create_tenant, new_request
 
@@ -174,3 +178,29 @@ async def test_the_same_id_in_two_tenants_is_two_requests(payments: Payments):
     assert (await get(payments, "q1", "admin", tenant="t2")).json()["amount"] == 2
     async with connected(payments.running.urls.app, "t1") as conn:
         assert await conn.fetchval("SELECT count(*) FROM requests") == 1
+
+
+async def test_requests_of_many_tenants_are_registered_together_each_read_once(payments: Payments, monkeypatch):
+    """Whose a request is it says itself, and its content is hashed once, also where another one has its id."""
+    await create_tenant(payments.running, "t2")
+    now = datetime(2026, 3, 2, tzinfo=UTC)
+    mine = NewRequest("t1", "q1", "trip", 1, "KES", now, "c", None, None, "f", None, None, None, "[]", None)
+    yours, other = replace(mine, tenant_id="t2", amount=2), replace(mine, request_id="q2")
+    hashed, content_hash = [], module.content_hash
+    monkeypatch.setattr(module, "content_hash", lambda request: hashed.append(request) or content_hash(request))
+
+    async def registered(*requests):
+        hashed.clear()
+        db = payments.running.service.db
+        outcomes = await db.run(lambda conn: register_requests(conn, requests, now=now), "t1", "t2")
+        assert hashed == list(requests)
+        return [None if isinstance(outcome, RequestDiffers) else outcome for outcome in outcomes]
+
+    assert await registered(mine, yours) == [Registered("q1", True), Registered("q1", True)]
+    assert await registered(yours, mine, other, other) == [
+        Registered("q1", False),
+        Registered("q1", False),
+        Registered("q2", True),
+        Registered("q2", False),
+    ]
+    assert await registered(replace(mine, amount=2), yours) == [None, Registered("q1", False)]

@@ -126,7 +126,7 @@ def router(db: Database) -> APIRouter:
 
     async def register(conn: Connection, tenant_id: str, bodies: list[RequestIn]) -> list[Registered | DomainError]:
         new = [body.to_new(tenant_id) for body in bodies]
-        return list(await register_requests(conn, new, tenant_id=tenant_id, now=utc_now()))
+        return list(await register_requests(conn, new, now=utc_now()))
 
     async def read(conn: Connection, caller: Principal, request_id: str) -> RequestOut:
         row = dict(await get_request(conn, caller.tenant, request_id, caller.fleets))
