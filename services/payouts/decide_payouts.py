@@ -8,10 +8,10 @@ from uuid import UUID
 import asyncpg
 
 from services.payouts.ledger import Move, move
-from services.payouts.models import Account, PayoutStatus
+from services.payouts.models import Account, PayoutStatus, PayoutUnknown
 from shared import audit, outbox
 from shared.db import Connection
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict
 from shared.events.payouts import PayoutApproved, PayoutDisbursed, PayoutEvent, PayoutFailed, PayoutRejected
 from shared.writes import write
 
@@ -32,12 +32,6 @@ SET status = $3, reason = $4, method = coalesce($5, method), reference = coalesc
 WHERE tenant_id = $1 AND payout_id = ANY ($2) AND status = ANY ($8)
 """
 FREE_EARNINGS = "UPDATE earnings SET payout_id = NULL WHERE tenant_id = $1 AND payout_id = ANY ($2)"
-
-
-class PayoutUnknown(NotFound):
-    """No such payout in this tenant."""
-
-    code = "payout-unknown"
 
 
 class PayoutNotInState(Conflict):

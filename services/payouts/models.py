@@ -7,7 +7,15 @@ from uuid import UUID
 
 import msgspec
 
+from shared.errors import NotFound
+
 DEFAULT_COMMISSION_BP = 1_000
+
+
+class PayoutUnknown(NotFound):
+    """No such payout in this tenant."""
+
+    code = "payout-unknown"
 
 
 class PayoutStatus(StrEnum):

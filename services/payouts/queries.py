@@ -5,7 +5,7 @@ from uuid import UUID
 
 import asyncpg
 
-from services.payouts.decide_payouts import PayoutUnknown
+from services.payouts.models import PayoutUnknown
 from shared.db import Connection
 from shared.pages import RowPlace
 
