@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from services.payouts.ledger import Move, move
+from services.payouts.ledger import Move, lock_wallets, move
 from services.payouts.models import Account, PayoutStatus, PayoutUnknown
 from shared import audit, outbox
 from shared.db import Connection
@@ -20,6 +20,11 @@ ALLOWED_FROM = {
     PayoutStatus.REJECTED: (PayoutStatus.REQUESTED, PayoutStatus.APPROVED),
     PayoutStatus.DISBURSED: (PayoutStatus.APPROVED,),
     PayoutStatus.FAILED: (PayoutStatus.APPROVED,),
+}
+LOCKED_GOES_TO = {
+    PayoutStatus.REJECTED: Account.WALLET,
+    PayoutStatus.DISBURSED: Account.DISBURSED,
+    PayoutStatus.FAILED: Account.WALLET,
 }
 LOCK = """
 SELECT payout_id, payee_id, currency, amount, status FROM payouts
@@ -65,7 +70,9 @@ async def decide_payouts(
     results = [_check(payout_id, rows.get(payout_id), decision, taken) for payout_id in payout_ids]
     if not taken:
         return results
-    allowed = list(ALLOWED_FROM[decision.status])
+    target = LOCKED_GOES_TO.get(decision.status)
+    moves = [Move(tenant_id, i, r["payee_id"], r["currency"], r["amount"]) for i, r in taken.items() if target]
+    await lock_wallets(conn, [m.wallet for m in moves])
     await conn.execute(
         DECIDE,
         tenant_id,
@@ -75,14 +82,10 @@ async def decide_payouts(
         decision.method,
         decision.reference,
         now,
-        allowed,
+        list(ALLOWED_FROM[decision.status]),
     )
-    moves = [Move(tenant_id, i, r["payee_id"], r["currency"], r["amount"]) for i, r in taken.items()]
-    if decision.status is PayoutStatus.DISBURSED:
-        await move(conn, "payout-disbursed", moves, Account.LOCKED, Account.DISBURSED, now=now)
-    elif decision.status in {PayoutStatus.REJECTED, PayoutStatus.FAILED}:
+    if target is Account.WALLET:
         await conn.execute(FREE_EARNINGS, tenant_id, list(taken))
-        await move(conn, f"payout-{decision.status}", moves, Account.LOCKED, Account.WALLET, now=now)
     after = {
         "status": decision.status,
         "reason": decision.reason,
@@ -93,6 +96,7 @@ async def decide_payouts(
     events = [outbox.Outgoing(tenant_id, str(i), _event(r, decision, now)) for i, r in taken.items()]
     await write(
         conn,
+        *(move(f"payout-{decision.status}", moves, Account.LOCKED, target, now=now) if target else ()),
         outbox.add("payouts", events, now=now),
         audit.record(actor, f"payout-{decision.status}", changes, tenant_id=tenant_id, now=now),
     )

@@ -11,7 +11,7 @@ import msgspec
 from services.payouts.models import Account, Entry
 from shared.db import Connection, as_rows
 from shared.ids import new_id
-from shared.writes import Write, write
+from shared.writes import Write
 
 # A journal's kind and source are claimed once: an event that comes again finds them taken and changes nothing.
 OPEN_JOURNALS = """
@@ -41,7 +41,8 @@ SET balance = w.balance + excluded.balance, earned = w.earned + excluded.earned,
     commission = w.commission + excluded.commission, cash_held = w.cash_held + excluded.cash_held
 """
 LOCK_WALLETS = """
-SELECT FROM wallets JOIN unnest($1::text[], $2::text[], $3::text[]) AS k (tenant_id, payee_id, currency)
+SELECT tenant_id, payee_id, currency
+FROM wallets JOIN unnest($1::text[], $2::text[], $3::text[]) AS k (tenant_id, payee_id, currency)
      USING (tenant_id, payee_id, currency)
 ORDER BY tenant_id, payee_id, currency FOR UPDATE OF wallets
 """
@@ -78,6 +79,20 @@ class Move:
     currency: str
     amount: int
 
+    @property
+    def wallet(self) -> WalletKey:
+        """Whose money it is."""
+        return self.tenant_id, self.payee_id, self.currency
+
+
+async def lock_wallets(conn: Connection, keys: Iterable[WalletKey]) -> set[WalletKey]:
+    """Lock the wallets `keys`, and say which of them there are: whoever wants to pay from them waits here."""
+    wanted = sorted(set(keys))
+    if not wanted:
+        return set()
+    rows = await conn.fetch(LOCK_WALLETS, [k[0] for k in wanted], [k[1] for k in wanted], [k[2] for k in wanted])
+    return {(row["tenant_id"], row["payee_id"], row["currency"]) for row in rows}
+
 
 async def open_journals(conn: Connection, keys: Iterable[JournalKey], *, now: datetime) -> dict[JournalKey, UUID]:
     """Claim the journals `keys`; those that were not there yet, with their ids."""
@@ -103,23 +118,22 @@ def earn(earned: Sequence[Earned]) -> Write | None:
     return Write(EARN, (as_rows(earned),)) if earned else None
 
 
-async def move(
-    conn: Connection, kind: str, moves: Sequence[Move], source: Account, target: Account, *, now: datetime
-) -> None:
-    """Move the money of payouts from `source` to `target`, a journal each; wallets follow."""
-    journals = await open_journals(conn, [(m.tenant_id, kind, m.payout_id) for m in moves], now=now)
+def move(kind: str, moves: Sequence[Move], source: Account, target: Account, *, now: datetime) -> Sequence[Write]:
+    """The money of payouts from `source` to `target`, a journal each; their wallets, which are locked already, follow."""
+    journals = [new_id() for _ in moves]
     entries: list[Entry] = []
     totals: defaultdict[WalletKey, int] = defaultdict(int)
-    for m in moves:
-        journal_id = journals[m.tenant_id, kind, m.payout_id]
+    for journal_id, m in zip(journals, moves, strict=True):
         entries.append(Entry(m.tenant_id, journal_id, source, m.payee_id, m.currency, -m.amount))
         entries.append(Entry(m.tenant_id, journal_id, target, m.payee_id, m.currency, m.amount))
-        totals[m.tenant_id, m.payee_id, m.currency] += m.amount
-    await write(conn, post(entries))
-    keys = [list(part) for part in zip(*totals, strict=True)]
-    await conn.execute(LOCK_WALLETS, *keys)
+        totals[m.wallet] += m.amount
+    opened = ([m.tenant_id for m in moves], journals, [kind] * len(moves), [m.payout_id for m in moves], now)
     changes = [
         [total * ((account is target) - (account is source)) for total in totals.values()]
         for account in (Account.WALLET, Account.LOCKED, Account.DISBURSED)
     ]
-    await conn.execute(MOVE, *keys, *changes)
+    return (
+        Write(OPEN_JOURNALS, opened, rows=len(moves)),
+        Write(POST_ENTRIES, (as_rows(entries),)),
+        Write(MOVE, (*map(list, zip(*totals, strict=True)), *changes)),
+    )

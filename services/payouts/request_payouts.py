@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from services.payouts.ledger import Move, move
+from services.payouts.ledger import Move, lock_wallets, move
 from services.payouts.models import Account, PayoutStatus
 from shared import audit, outbox
 from shared.db import ConcurrentWrite, Connection
@@ -15,10 +15,6 @@ from shared.ids import new_id
 from shared.money import format_amount
 from shared.writes import write
 
-# Whoever asks for the same payee waits here until the other one's payout is there, or is not.
-LOCK_WALLETS = """
-SELECT payee_id FROM wallets WHERE tenant_id = $1 AND payee_id = ANY ($2) AND currency = $3 ORDER BY payee_id FOR UPDATE
-"""
 # What lowers the balance (the commission of a cash fare) counts at once, what raises it after its delay.
 AVAILABLE = """
 SELECT payee_id, sum(payable)::bigint AS available
@@ -114,10 +110,10 @@ async def request_payouts(
     conn: Connection, asks: Sequence[Ask], *, tenant_id: str, currency: str, actor: audit.Actor, now: datetime
 ) -> list[Requested | NothingAvailable | MoreThanAvailable]:
     """Lock what is asked for, a payout each, in the open transaction; one result per ask, in the order given."""
-    payees = sorted({ask.payee_id for ask in asks})
-    # Only what is locked counts: a wallet that appears just now would be seen by two who both hold no lock on it.
-    locked = [row["payee_id"] for row in await conn.fetch(LOCK_WALLETS, tenant_id, payees, currency)]
-    rows = await conn.fetch(AVAILABLE, tenant_id, locked, currency, now)
+    # Whoever asks for the same payee waits until the other one's payout is there, or is not. Only what is locked counts: a
+    # wallet that appears just now would be seen by two who both hold no lock on it.
+    locked = await lock_wallets(conn, [(tenant_id, ask.payee_id, currency) for ask in asks])
+    rows = await conn.fetch(AVAILABLE, tenant_id, [payee_id for _, payee_id, _ in locked], currency, now)
     available = {row["payee_id"]: row["available"] for row in rows}
     results = [_decide(ask, available, currency) for ask in asks]
     made = [result for result in results if isinstance(result, Requested)]
@@ -130,13 +126,13 @@ async def request_payouts(
     if await conn.fetchval(NOT_COVERED, tenant_id, ids):
         raise ConcurrentWrite("somebody else took some of these earnings")
     moves = [Move(tenant_id, m.payout_id, m.payee_id, currency, m.amount) for m in made]
-    await move(conn, "payout-requested", moves, Account.WALLET, Account.LOCKED, now=now)
     changes = [
         audit.Change(str(m.payout_id), None, {**m._asdict(), "currency": currency, "status": PayoutStatus.REQUESTED})
         for m in made
     ]
     await write(
         conn,
+        *move("payout-requested", moves, Account.WALLET, Account.LOCKED, now=now),
         outbox.add("payouts", [_event(tenant_id, m, currency, now) for m in made], now=now),
         audit.record(actor, "request-payout", changes, tenant_id=tenant_id, now=now),
     )

@@ -1,12 +1,15 @@
 """A payee is never paid twice for an earning, and never more than was earned."""
 
 import json
+import re
 from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.payouts.decide_payouts import Decision, decide_payouts
+from services.payouts.models import PayoutStatus
 from services.payouts.request_payouts import Ask, NothingAvailable, Requested, request_payouts
 from shared.audit import Actor
 from shared.events.payments import Share
@@ -144,6 +147,47 @@ async def test_a_first_earning_that_comes_while_two_ask_is_paid_once(payouts: Pa
 
         (mine,) = await request_payouts(Interleaved(), [Ask("d1")], **ask)
     assert isinstance(mine, NothingAvailable)
+    await payouts.check_books()
+
+
+class Watched:
+    """A connection that remembers its statements."""
+
+    def __init__(self, conn):
+        self.conn, self.statements = conn, []
+
+    def __getattr__(self, name):
+        method = getattr(self.conn, name)
+        if name not in {"fetch", "fetchrow", "fetchval", "execute"}:
+            return method
+
+        def call(statement, *arguments):
+            self.statements.append(statement)
+            return method(statement, *arguments)
+
+        return call
+
+
+async def test_wallets_are_locked_once_and_before_anything_is_written(payouts: Payouts):
+    db, who = payouts.running.service.db, {"tenant_id": "t1", "actor": Actor("test"), "now": NOW}
+
+    async def locks_of(call):
+        async with db.transaction("t1") as conn:
+            watched = Watched(conn)
+            (outcome,) = await call(watched)
+        writes = [n for n, said in enumerate(watched.statements) if re.search(r"INSERT INTO|UPDATE (?!OF\b)\w", said)]
+        locks = [n for n, said in enumerate(watched.statements) if "FOR UPDATE OF wallets" in said]
+        assert all(lock < writes[0] for lock in locks)
+        return outcome, len(locks)
+
+    for last in ("disbursed", "rejected", "failed"):
+        await payouts.accrue(paid(1000))
+        requested, locks = await locks_of(lambda conn: request_payouts(conn, [Ask("d1")], currency="KES", **who))
+        assert locks == 1
+        for status, locks in (("approved", 0), (last, 1)):
+            decision = Decision(PayoutStatus(status), reason="r", method="cash")
+            decided = await locks_of(lambda conn: decide_payouts(conn, [requested.payout_id], decision, **who))  # noqa: B023
+            assert decided == (requested.payout_id, locks)
     await payouts.check_books()
 
 
