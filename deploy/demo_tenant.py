@@ -32,7 +32,9 @@ async def ensure_demo_tenant(payments_url: str, issuer: TokenIssuer, state: Path
         admin = {"Authorization": f"Bearer {issuer.mint(['admin'], tenant_id=DEMO_TENANT)}"}
         file = state / "gateway-account.json"
         known = read_json(file)
-        answer = checked(await client.get("/gateway-accounts", headers=admin), "listing the gateway accounts")
+        answer = checked(
+            await client.get("/gateway-accounts", params={"limit": 1000}, headers=admin), "listing the gateway accounts"
+        )
         if known and any(account["id"] == known["id"] for account in answer["items"]):
             return {"id": str(known["id"]), "secret": str(known["secret"])}
         made = checked(

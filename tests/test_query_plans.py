@@ -119,7 +119,7 @@ async def test_payments_records_and_registers_by_key(filled):
             early = [receipt(n, request=f"new-{n}") for n in range(batch)]
             await record_payments(conn, early, now=NOW)
             await record_payments(conn, [receipt(batch + n) for n in range(batch)], now=NOW)
-            await register_requests(conn, [new_request(n) for n in range(batch)], now=NOW)
+            await register_requests(conn, [new_request(n) for n in range(batch)], actor=BY, now=NOW)
 
 
 async def test_payments_lists_by_index(filled):

@@ -10,8 +10,9 @@ import msgspec
 
 from services.payments.books import Key, event, lock_requests, lock_unmatched, update_payments, update_requests
 from services.payments.instants import NotYet, not_yet
+from services.payments.models import Payment
 from services.payments.settlement import settle, status_of
-from shared import outbox
+from shared import audit, outbox
 from shared.db import ConcurrentWrite, Connection, as_rows
 from shared.errors import Conflict
 from shared.writes import write
@@ -83,7 +84,7 @@ class Registered(NamedTuple):
 
 
 async def register_requests(
-    conn: Connection, requests: Sequence[NewRequest], *, now: datetime
+    conn: Connection, requests: Sequence[NewRequest], *, actor: audit.Actor, now: datetime
 ) -> list[Registered | RequestDiffers | NotYet]:
     """Register requests in the open transaction; one result each, in the order given.
 
@@ -92,7 +93,7 @@ async def register_requests(
     """
     refusals = [_refusal(request, now) for request in requests]
     taken = [request for request, refusal in zip(requests, refusals, strict=True) if refusal is None]
-    registered = iter(await _register(conn, taken, now) if taken else [])
+    registered = iter(await _register(conn, taken, actor, now) if taken else [])
     return [refusal or next(registered) for refusal in refusals]
 
 
@@ -101,7 +102,7 @@ def _refusal(request: NewRequest, now: datetime) -> NotYet | None:
 
 
 async def _register(
-    conn: Connection, requests: Sequence[NewRequest], now: datetime
+    conn: Connection, requests: Sequence[NewRequest], actor: audit.Actor, now: datetime
 ) -> list[Registered | RequestDiffers]:
     keys = [(request.tenant_id, request.request_id) for request in requests]
     hashes = [content_hash(request) for request in requests]
@@ -112,7 +113,8 @@ async def _register(
     statuses = [status_of(request.amount, 0) for request in new]
     rows = await conn.fetch(REGISTER, as_rows(new), [hashes[place] for place in first.values()], statuses, now)
     created = {(row["tenant_id"], row["request_id"]) for row in rows}
-    await _join_waiting_money(conn, [(row["tenant_id"], row["request_id"]) for row in rows if row["was_awaited"]], now)
+    awaited = [(row["tenant_id"], row["request_id"]) for row in rows if row["was_awaited"]]
+    await _join_waiting_money(conn, awaited, actor, now)
     others = first.keys() - created
     found = await conn.fetch(HASHES, [tenant_id for tenant_id, _ in others], [request_id for _, request_id in others])
     stored = {(row["tenant_id"], row["request_id"]): row["content_hash"] for row in found}
@@ -136,17 +138,33 @@ def content_hash(request: NewRequest) -> bytes:
     return hashlib.sha256(msgspec.json.encode(request)).digest()
 
 
-async def _join_waiting_money(conn: Connection, keys: Sequence[Key], now: datetime) -> None:
+async def _join_waiting_money(conn: Connection, keys: Sequence[Key], actor: audit.Actor, now: datetime) -> None:
     if not keys:
         return
     requests = await lock_requests(conn, keys)
     payments = await lock_unmatched(conn, keys)
+    joined = []
     for payment in payments:
+        before = _whose(payment)
         settle(payment, requests[payment.tenant_id, payment.request_id or ""])
         payment.updated_at = now
+        change = audit.Change(str(payment.payment_id), before, _whose(payment))
+        joined.append(audit.Done(payment.tenant_id, actor, change))
     await write(
         conn,
         update_payments(payments),
         update_requests(list(requests.values()), now=now),
         outbox.add("payments", [event(payment, matched=True) for payment in payments], now=now),
+        audit.record_all("match-payment", joined, now=now),
     )
+
+
+def _whose(payment: Payment) -> dict[str, object]:
+    """What a registration decides about money that was there before it."""
+    return {
+        "request_id": payment.request_id,
+        "applied": payment.applied,
+        "flags": list(payment.flags),
+        "fleet_id": payment.fleet_id,
+        "payees": payment.payees,
+    }

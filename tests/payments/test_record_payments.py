@@ -9,6 +9,8 @@ import pytest
 from tests.conftest import connected
 from tests.payments.conftest import PAID_AT, Payments, callback_body, new_request, sign
 
+JOINED = "SELECT actor, subject, before, after FROM audit WHERE action = 'match-payment'"
+
 
 async def outbox(payments: Payments) -> list[dict]:
     async with connected(payments.running.urls.app, "t1") as conn:
@@ -86,11 +88,18 @@ async def test_money_before_its_request_joins_it(payments: Payments):
     assert (payment["flags"], payment["applied"]) == (["unmatched"], 0)
     unseen = await payments.http.get(f"/api/v1/requests/{request_id}", headers=payments.system)
     assert unseen.status_code == 404
-    request = await payments.request(1000, id=request_id)
+    headers = payments.running.as_("system", subject="wambui")
+    request = (await payments.http.post("/api/v1/requests", json=new_request(id=request_id), headers=headers)).json()
     assert (request["status"], request["paid"]) == ("completed", 1000)
     (payment,) = await payments.payments()
     assert (payment["flags"], payment["applied"], payment["fleet_id"]) == ([], 1000, "f1")
     assert [event["type"] for event in await outbox(payments)] == ["payment-completed", "payment-matched"]
+    async with connected(payments.running.urls.superuser) as conn:
+        ((by, subject, before, after),) = await conn.fetch(JOINED)
+    assert (by, subject) == ("wambui", payment["id"])
+    before, after = json.loads(before), json.loads(after)
+    assert (before["applied"], before["flags"], before["fleet_id"]) == (0, ["unmatched"], None)
+    assert (after["applied"], after["flags"], after["fleet_id"]) == (1000, [], "f1")
 
 
 @pytest.mark.parametrize("registered_first", [True, False])

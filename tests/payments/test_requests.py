@@ -8,6 +8,7 @@ import pytest
 
 from services.payments import register_requests as module
 from services.payments.register_requests import NewRequest, Registered, RequestDiffers, register_requests
+from shared.audit import Actor
 from tests.conftest import connected
 from tests.payments.conftest import Payments, create_tenant, new_request
 
@@ -192,7 +193,7 @@ async def test_requests_of_many_tenants_are_registered_together_each_read_once(p
     async def registered(*requests):
         hashed.clear()
         db = payments.running.service.db
-        outcomes = await db.run(lambda conn: register_requests(conn, requests, now=now), "t1", "t2")
+        outcomes = await db.run(lambda conn: register_requests(conn, requests, actor=Actor("a"), now=now), "t1", "t2")
         assert hashed == list(requests)
         return [None if isinstance(outcome, RequestDiffers) else outcome for outcome in outcomes]
 

@@ -89,11 +89,28 @@ FROM said AS s FULL JOIN by_hand AS p USING (tenant_id, payment_id), LATERAL (
 ) AS compared
 WHERE s.audit_id IS NULL OR p.fields IS NULL OR has <> should
 """
+# Of money that came before its request, whose registration decides whose it is.
+MATCHES_TOLD = """
+SELECT a.tenant_id, 'audit' AS table_name, audit_id::text AS key, has, should
+FROM audit AS a
+LEFT JOIN outbox AS told
+       ON told.tenant_id = a.tenant_id AND told.key = a.subject AND told.event ->> 'type' = 'payment-matched',
+     LATERAL (
+    SELECT jsonb_build_object('at', a.at, 'applied', after -> 'applied', 'request_id', after -> 'request_id',
+                              'fleet_id', after -> 'fleet_id', 'flags', after -> 'flags', 'before', before -> 'applied') AS has,
+           jsonb_build_object('at', told.created_at, 'applied', event #> '{data,applied}',
+                              'request_id', event #> '{data,request_id}', 'fleet_id', event #> '{data,fleet_id}',
+                              'flags', event #> '{data,flags}', 'before', 0) AS should
+) AS compared
+WHERE a.action = 'match-payment' AND has <> should
+"""
 ACTIONS_KNOWN = """
 SELECT tenant_id, 'audit' AS table_name, audit_id::text AS key, jsonb_build_object('action', action) AS has,
        jsonb_build_object('action', 'one of this service') AS should
 FROM audit
-WHERE action NOT IN ('configure-tenant', 'open-gateway-account', 'rotate-gateway-secret', 'record-payment')
+WHERE action NOT IN (
+    'configure-tenant', 'open-gateway-account', 'rotate-gateway-secret', 'record-payment', 'match-payment'
+)
 """
 SERVICE = "payments"
 CHECKS = (
@@ -109,5 +126,6 @@ CHECKS = (
         SECRETS_AUDITED,
     ),
     Check(SERVICE, "payments audited", "payments by hand are as the audit trail says", PAYMENTS_AUDITED),
+    Check(SERVICE, "matches told", "money that joined its request did so as the audit trail says", MATCHES_TOLD),
     Check(SERVICE, "actions known", "the audit trail names actions of this service only", ACTIONS_KNOWN),
 )

@@ -11,7 +11,7 @@ from services.payments.queries import get_request
 from services.payments.register_requests import NewRequest, Registered, register_requests
 from shared.auth import Allow, Principal, Role, own_only
 from shared.db import LOCK_LIMIT_MS, Connection, Database
-from shared.edge import SAME_AGAIN, parse_items, results, utc_now, weave
+from shared.edge import SAME_AGAIN, actor, parse_items, results, utc_now, weave
 from shared.errors import DomainError
 from shared.field_errors import FieldsInvalid
 from shared.fields import Body, Currency, Due, Id, Instant, Items, PathId, Results, Text
@@ -124,9 +124,11 @@ def router(db: Database) -> APIRouter:
     routes = APIRouter(prefix="/api/v1/requests", tags=["requests"])
     adapter = TypeAdapter(RequestIn)
 
-    async def register(conn: Connection, tenant_id: str, bodies: list[RequestIn]) -> list[Registered | DomainError]:
-        new = [body.to_new(tenant_id) for body in bodies]
-        return list(await register_requests(conn, new, now=utc_now()))
+    async def register(
+        conn: Connection, request: Request, caller: Principal, bodies: list[RequestIn]
+    ) -> list[Registered | DomainError]:
+        new = [body.to_new(caller.tenant) for body in bodies]
+        return list(await register_requests(conn, new, actor=actor(request, caller), now=utc_now()))
 
     async def read(conn: Connection, caller: Principal, request_id: str) -> RequestOut:
         row = dict(await get_request(conn, caller.tenant, request_id, caller.fleets))
@@ -138,7 +140,7 @@ def router(db: Database) -> APIRouter:
         """Register a request; the same id and body again is 200, another body 409."""
 
         async def effect(conn: Connection) -> tuple[int, BaseModel]:
-            (outcome,) = await register(conn, caller.tenant, [body])
+            (outcome,) = await register(conn, request, caller, [body])
             if isinstance(outcome, DomainError):
                 raise outcome
             return (201 if outcome.is_new else 200), await read(conn, caller, outcome.request_id)
@@ -146,12 +148,12 @@ def router(db: Database) -> APIRouter:
         return await once(request, db, effect, caller=caller, key=key, now=utc_now())
 
     @routes.post("/batch")
-    async def create_batch(body: Items[RequestIn], caller: Booking) -> Results:
+    async def create_batch(request: Request, body: Items[RequestIn], caller: Booking) -> Results:
         """Register up to 1,000 requests, each on its own."""
         parsed = parse_items(body.items, adapter)
         good = [item for item in parsed if not isinstance(item, FieldsInvalid)]
         outcomes = await db.run(
-            lambda conn: register(conn, caller.tenant, good), caller.tenant, lock_limit_ms=LOCK_LIMIT_MS
+            lambda conn: register(conn, request, caller, good), caller.tenant, lock_limit_ms=LOCK_LIMIT_MS
         )
         return results(weave(parsed, outcomes), lambda r: (201 if r.is_new else 200, r.request_id))
 
