@@ -14,6 +14,7 @@ from tests.reporting.events import earning, payment, payout
 
 MARK = "marked-as-the-victims"  # in every text that is shown and not asked for
 AMOUNT = 73_519  # and in every sum
+NET = 66_167  # of that for the payee, after the tenth that is kept: payouts and balances show no other sum
 VICTIM, INTRUDER = "t1", "t2"
 KEY = "the-victims-key"
 Found = dict[str, str]  # what the intruder has found out: the ids of everything, by the parameters that take them
@@ -69,6 +70,7 @@ async def in_payouts(run: Any) -> tuple[Running, Found]:
         assert answer.status_code == 201, answer.text
         ids.append(answer.json()["id"])
     assert (await payouts.decide(ids[0], "approved")).status_code == 200
+    await payouts.accrue(paid(AMOUNT))  # that a payout could be requested of
     return running, {
         "payee_id": "d1", "driver_id": "d1", "payout_id": ids[0], "requested": ids[1],
         "cursor": await _cursor(running, "/api/v1/payouts"),
