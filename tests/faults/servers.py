@@ -65,7 +65,8 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
 
-async def _is_ready(port: int) -> bool:
+async def is_ready_at(port: int) -> bool:
+    """Whether the service that listens there says that it is ready."""
     # Asked fifty times a second about who is starting: a client that makes much of it would take away what the start needs.
     try:
         async with asyncio.timeout(2):
@@ -129,7 +130,7 @@ class Servers:
     def another_worker(self, service: str) -> Server:
         """One more worker process of a service, for a test to start and to end."""
         port = free_port()
-        return Server(self._command(service, "worker", port, self.around), lambda: _is_ready(port))
+        return Server(self._command(service, "worker", port, self.around), lambda: is_ready_at(port))
 
     def kill_service(self, service: str) -> None:
         """Kill -9; the supervisor starts it again."""
@@ -139,7 +140,7 @@ class Servers:
 
     async def is_ready(self, service: str) -> bool:
         """Whether the service says so itself."""
-        return await _is_ready(self.ports[service])
+        return await is_ready_at(self.ports[service])
 
     async def until_ready(self, *services: str, within_s: float = 60) -> None:
         """Wait until all of these services are ready."""
