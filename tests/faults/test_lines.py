@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from deploy.databases import SERVICES
-from shared.db import CALL_LIMIT_S, Database
+from shared.db import Database
 from tests.conftest import until
 from tests.faults.books import rows
 from tests.faults.lines import Line, Lines, Trouble, line_to
@@ -24,7 +24,9 @@ LASTS_S = {Trouble.CUT: 2, Trouble.DRIP: 2, Trouble.STALLED: 6, Trouble.HALF_OPE
 TIMES = size(short=1, long=3)
 PLACES = ["database", "broker"] if LONG else ["both"]
 RATE = 40
+CALL_LIMIT_S = 5.0  # the promise, not what the product makes of it; a client of the traffic gives up after 8
 TO_ANSWER_S = 0.2  # beside what the machine takes, as is measured meanwhile
+ALLOWED_S = size(short=2, long=1)  # of that; more would excuse what is no machine's fault
 HEALED_WITHIN_S = 10.0
 NOISE = 1 if LONG else 2  # the short form runs beside much else
 POOL = 8
@@ -38,21 +40,22 @@ pytestmark = pytest.mark.timeout(size(short=240, long=1_200))
 @pytest.mark.parametrize("trouble", [trouble for trouble in Trouble if trouble is not Trouble.NONE])
 async def test_a_line_in_trouble(servers: Servers, lines: Lines, city: City, place: str, trouble: Trouble):
     bad = [*(lines.postgres.values() if place != "broker" else ()), *([lines.kafka] if place != "database" else ())]
-    healed_s: list[float] = []
-    async with overhead_measured(city) as overhead:
-        for _ in range(TIMES):
-            async with city.traffic(RATE):
-                await asyncio.gather(*(_healed(city, service) for service in READS))  # all pools are full now
+    for _ in range(TIMES):
+        async with city.traffic(RATE):
+            await asyncio.gather(*(_healed(city, service) for service in READS))  # all pools are full now
+            city.longest_s = 0.0
+            async with overhead_measured(city) as overhead:
                 await _suffer(bad, trouble)
                 reads = await asyncio.gather(*(_read_for(city, service, LASTS_S[trouble]) for service in READS))
-                await _suffer(bad, Trouble.NONE)
-                healed_s += await asyncio.gather(*(_healed(city, service) for service in READS), _publishes(servers))
-            longest_s = max(*reads, city.longest_s)
-            print(f"{trouble}: longest call {longest_s:.2f} s, longest one that waits for nothing {overhead.longest_s:.2f} s, "
-                  f"healed after {max(healed_s):.1f} s")  # fmt: skip
-            assert longest_s < CALL_LIMIT_S + TO_ANSWER_S + overhead.longest_s
-            assert max(healed_s) < HEALED_WITHIN_S * NOISE
+            await _suffer(bad, Trouble.NONE)
+            healed_s = await asyncio.gather(*(_healed(city, service) for service in READS), _publishes(servers))
+        longest_s = max(*reads, city.longest_s)
+        print(f"{trouble}: longest call {longest_s:.2f} s, longest one that waits for nothing {overhead.longest_s:.2f} s, "
+              f"healed after {max(healed_s):.1f} s")  # fmt: skip
+        assert longest_s < CALL_LIMIT_S + TO_ANSWER_S + min(overhead.longest_s, ALLOWED_S)
+        assert max(healed_s) < HEALED_WITHIN_S * NOISE
     await city.check(within_s=90)
+    await servers.takings("check")
 
 
 async def test_a_pool_of_dead_connections_is_not_tried_one_by_one(servers: Servers):
@@ -98,10 +101,10 @@ class Overhead:
 @asynccontextmanager
 async def overhead_measured(city: City) -> AsyncIterator[Overhead]:
     """What calls take at most, during the block, that wait for nothing; also when it is this process that gets no time."""
-    overhead = Overhead()
+    overhead, over = Overhead(), asyncio.Event()
 
     async def ask(service: str) -> None:
-        while True:
+        while not over.is_set():
             started = time.monotonic()
             await asyncio.sleep(0.05)
             async with city.session.get(city.servers.url(service) + "/health/live") as answer:
@@ -111,11 +114,9 @@ async def overhead_measured(city: City) -> AsyncIterator[Overhead]:
     tasks = [asyncio.create_task(ask(service)) for service in SERVICES]
     try:
         yield overhead
-        assert not [task.exception() for task in tasks if task.done()]
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        over.set()
+        await asyncio.gather(*tasks)
 
 
 async def _read_for(city: City, service: str, seconds: float) -> float:
