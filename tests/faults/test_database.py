@@ -45,14 +45,17 @@ async def test_a_database_that_is_stopped_at_once_again_and_again(servers: Serve
 
 
 async def test_a_backend_that_is_killed_takes_nothing_with_it(servers: Servers, city: City):
+    """Nor an answer: each call is told yes, or to come again."""
     async with city.traffic(RATE):
         for _ in range(KILLED_BACKENDS):
             await asyncio.sleep(city.chance.uniform(0.2, 1.0))
-            for role in ("payments_app", "payouts_system", "reporting_app"):
+            for role in ("payments_app", "payouts_system", "reporting_app", "alerts_app"):
                 (pid,) = city.chance.choice(await until(lambda role=role: rows(servers, "postgres", BACKENDS, role)))
                 os.kill(pid, signal.SIGTERM if role == "payouts_system" else signal.SIGKILL)
                 await until(servers.postgres.ready)
             await _goes_on(servers, city)
+    # No client was left without an answer, neither by a connection that broke nor by its own patience.
+    assert city.journal.failed.keys() <= {503}
     await city.check()
     await servers.takings("check")
 
