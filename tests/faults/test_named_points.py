@@ -1,6 +1,7 @@
 """Kills at the points where a promise could break: between two steps that no transaction holds together."""
 
 import asyncio
+from importlib import import_module
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.faults.lines import Held, Lines
 from tests.faults.load import City
 from tests.faults.messages import offset_commit_of, sql
 from tests.faults.servers import Servers
-from tests.shared.topics import end_offsets
+from tests.shared import topics
 
 pytestmark = pytest.mark.timeout(240)
 TRIPS = 20
@@ -19,6 +20,8 @@ EFFECTS = {
     "alerts": "SELECT FROM inbox WHERE tenant_id = $1",
 }
 ALL_ROWS = "SELECT count(*) FROM outbox"
+TOLD = "SELECT count(*) FROM outbox WHERE topic = 'payments' AND tenant_id = $1 AND event ->> 'type' = ANY ($2)"
+CONSUMED = 'takings_events_consumed_total{topic="payments"} '
 
 
 async def caught(*held: Held) -> None:
@@ -27,6 +30,9 @@ async def caught(*held: Held) -> None:
 
 
 async def test_after_the_database_has_committed_and_before_the_offset_is(servers: Servers, lines: Lines, city: City):
+    await drained(servers)
+    broker = servers.broker.bootstrap
+    read_before = {group: await topics.committed(broker, group) for group in READ_BY}
     held = [lines.kafka.hold(offset_commit_of(group)) for group in READ_BY]
     await _pay(city)
     await caught(*held)
@@ -34,8 +40,15 @@ async def test_after_the_database_has_committed_and_before_the_offset_is(servers
         assert await rows(servers, service, effect, city.tenant)
         servers.kill_service(service)
     await lines.kafka.drop_held()
+    assert {group: await topics.committed(broker, group) for group in READ_BY} == read_before
     await servers.until_ready()
     await city.check()
+    # The new processes have read all of the city's events, thus some for the second time, and without effect.
+    for service in EFFECTS:
+        types = [event.TYPE for event in import_module(f"services.{service}.worker").EVENTS]
+        ((told,),) = await rows(servers, "payments", TOLD, city.tenant, types)
+        assert await _consumed(city, service) >= told >= TRIPS
+    await servers.takings("check")
 
 
 async def test_between_publishing_and_marking(servers: Servers, lines: Lines, city: City):
@@ -50,6 +63,7 @@ async def test_between_publishing_and_marking(servers: Servers, lines: Lines, ci
     await city.check()
     after = await _repeats(servers)
     assert all(after[topic] > before[topic] for topic in after)  # published again, and without effect
+    await servers.takings("check")
 
 
 @pytest.mark.parametrize("committed", [False, True], ids=["before the commit", "after the commit, before the answer"])
@@ -81,6 +95,7 @@ async def test_between_reserving_and_answering(servers: Servers, lines: Lines, c
     await city.settled()
     assert len(city.payouts) == 1
     await city.check()
+    await servers.takings("check")
 
 
 async def _pay(city: City) -> None:
@@ -91,9 +106,16 @@ async def _pay(city: City) -> None:
     await city.settled()
 
 
+async def _consumed(city: City, service: str) -> int:
+    """How many records of the topic `payments` the service's process has given their effect, or found to have had it."""
+    async with city.session.get(city.servers.url(service) + "/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    return sum(int(float(line.removeprefix(CONSUMED))) for line in lines if line.startswith(CONSUMED))
+
+
 async def _repeats(servers: Servers) -> dict[str, int]:
     """How many records of each topic are more than there are events."""
     return {
-        topic: await end_offsets(servers.broker.bootstrap, topic) - (await rows(servers, topic, ALL_ROWS))[0][0]
+        topic: await topics.end_offsets(servers.broker.bootstrap, topic) - (await rows(servers, topic, ALL_ROWS))[0][0]
         for topic in ("payments", "payouts")
     }
