@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,19 +33,21 @@ pytestmark = pytest.mark.timeout(size(short=240, long=1_800))
 
 
 async def test_consumers_that_join_and_leave(servers: Servers, city: City):
-    async with memory_bounded(servers), city.traffic(RATE):
+    async with memory_bounded(servers) as joined, city.traffic(RATE):
         for _ in range(ROUNDS):
-            workers = [servers.another_worker(service) for service in READERS]
+            joined[:] = workers = [servers.another_worker(service) for service in READERS]
             async with running(workers, end=city.chance.choice([signal.SIGTERM, signal.SIGKILL])):
                 await asyncio.sleep(EVERY_S)
             await asyncio.sleep(city.chance.uniform(0, EVERY_S))
     await city.check(within_s=90)
+    await servers.takings("check")
 
 
 async def test_consumers_that_are_slow(servers: Servers, city: City):
     async with memory_bounded(servers), city.traffic(RATE):
         await asyncio.gather(*(_slow_down(servers, service) for service in READERS))
     await city.check(within_s=90)
+    await servers.takings("check")
 
 
 async def test_memory_does_not_grow_with_the_backlog(servers: Servers, city: City):
@@ -54,6 +57,7 @@ async def test_memory_does_not_grow_with_the_backlog(servers: Servers, city: Cit
     assert max(many.values()) < MEMORY_LIMIT_MB
     assert max(grown.values()) < GROWTH_LIMIT_MB
     await city.check(within_s=90)
+    await servers.takings("check")
 
 
 async def _most_resident_mb(servers: Servers, city: City, backlog: int) -> dict[str, float]:
@@ -84,23 +88,27 @@ async def running(workers: list[Server], *, end: signal.Signals) -> AsyncIterato
 
 
 @asynccontextmanager
-async def memory_bounded(servers: Servers) -> AsyncIterator[None]:
-    """Fail when a service was larger than a service may be, at any moment of the block."""
-    largest_mb = dict.fromkeys(SERVICES, 0)
+async def memory_bounded(servers: Servers) -> AsyncIterator[list[Server]]:
+    """Fail when a service, or a worker in the list, was larger than a service may be, at any moment of the block."""
+    largest_mb: Counter[str] = Counter()
+    joined: list[Server] = []
 
     async def watch() -> None:
         while True:
-            for service in SERVICES:
-                resident_mb = psutil.Process(servers.supervisor.pid(service)).memory_info().rss >> 20
-                largest_mb[service] = max(largest_mb[service], resident_mb)
+            pids = {service: servers.supervisor.pid(service) for service in SERVICES}
+            pids |= {worker.command.name: worker.process.pid for worker in joined if worker.process and worker.runs}
+            for name, pid in pids.items():
+                largest_mb[name] = max(largest_mb[name], psutil.Process(pid).memory_info().rss >> 20)
             await asyncio.sleep(0.2)
 
     task = asyncio.create_task(watch())
     try:
-        yield
+        yield joined
+        assert not task.done()  # it has watched until now
     finally:
         task.cancel()
-    print(f"resident at most {largest_mb} MB")
+    print(f"resident at most {dict(largest_mb)} MB")
+    assert all(largest_mb[name] for name in (*SERVICES, *(worker.command.name for worker in joined)))
     assert max(largest_mb.values()) < MEMORY_LIMIT_MB
 
 
