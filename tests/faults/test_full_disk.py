@@ -84,21 +84,23 @@ async def kept_running(*servers: Server) -> AsyncIterator[None]:
         await asyncio.gather(*tasks)
 
 
-@contextmanager
-def filled(disk: Path) -> Iterator[None]:
+@asynccontextmanager
+async def filled(disk: Path) -> AsyncIterator[None]:
     """No room but what is freed meanwhile, to which nobody else gets either."""
     filler = disk / "filler"
-    with filler.open("wb") as file:
-        with suppress(OSError):
-            while True:
-                os.write(file.fileno(), bytes(1 << 20))
-        with suppress(OSError):
-            while True:
-                os.write(file.fileno(), bytes(4096))
+    await asyncio.to_thread(_fill, filler)  # for seconds, in which clients would hear no answer
     try:
         yield
     finally:
         filler.unlink()
+
+
+def _fill(filler: Path) -> None:
+    with filler.open("wb") as file:
+        for size_bytes in (1 << 20, 4096):
+            with suppress(OSError):
+                while True:
+                    os.write(file.fileno(), bytes(size_bytes))
 
 
 async def test_a_database_without_room_refuses_until_there_is_some(small: Servers, crowded: City):
@@ -106,7 +108,7 @@ async def test_a_database_without_room_refuses_until_there_is_some(small: Server
         for _ in range(TIMES):
             await asyncio.sleep(0.5)
             put_off = crowded.journal.answers[503]
-            with filled(small.folder / "postgres"):
+            async with filled(small.folder / "postgres"):
                 await until(lambda before=put_off: _more_are_put_off(crowded, before), within_s=90)
                 told_yes = await asyncio.gather(*(_until_refused(crowded, service) for service in WRITES))
                 await asyncio.sleep(FULL_S)
@@ -122,7 +124,7 @@ async def test_a_broker_without_room_delays_events_until_there_is_some(small: Se
     async with kept_running(small.kafka), crowded.traffic(RATE):
         for _ in range(TIMES):
             await asyncio.sleep(0.5)
-            with filled(small.folder / "kafka"):
+            async with filled(small.folder / "kafka"):
                 await until(lambda: _events_wait(small), within_s=90)
                 await asyncio.sleep(FULL_S)
             await until(small.kafka.ready, within_s=120)
