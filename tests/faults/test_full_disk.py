@@ -116,6 +116,7 @@ async def test_a_database_without_room_refuses_until_there_is_some(small: Server
             await small.until_ready()
             for service, ids in zip(WRITES, told_yes, strict=True):
                 assert ids <= await kept(crowded, service)
+    assert crowded.journal.failed.keys() <= {503}
     await crowded.check(within_s=120)
     await small.takings("check")
 
