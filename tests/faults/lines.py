@@ -21,22 +21,27 @@ class Trouble(StrEnum):
 
 @dataclass(eq=False)
 class Held:
-    """The last of a row of messages on one connection: it waits in the line, or its answer does."""
+    """The last of a row of messages on one connection: it waits in the line, or its answer does.
+
+    The first time that one does, or `every` time: who gets no answer may say the same again on another connection.
+    """
 
     row: tuple[Matches, ...]
     answer_only: bool
+    every: bool
     caught: asyncio.Event = field(default_factory=asyncio.Event)
     taken: bool = False
     _seen: dict[object, int] = field(default_factory=dict)
 
     def takes(self, connection: object, meaning: Meaning) -> bool:
-        """Whether this message completes the row, the first time that one does."""
+        """Whether this message completes the row."""
         seen = self._seen.get(connection, 0)
-        if self.taken or not self.row[seen](meaning):
+        if (self.taken and not self.every) or seen == len(self.row) or not self.row[seen](meaning):
             return False
         self._seen[connection] = seen + 1
-        self.taken = seen + 1 == len(self.row)
-        return self.taken
+        completes = seen + 1 == len(self.row)
+        self.taken |= completes
+        return completes
 
 
 class Line:
@@ -75,9 +80,9 @@ class Line:
             for connection in self._connections:
                 connection.lose_server()
 
-    def hold(self, *row: Matches, answer_only: bool = False) -> Held:
+    def hold(self, *row: Matches, answer_only: bool = False, every: bool = False) -> Held:
         """Stop the message that completes `row`, or let it through and stop its answer; `caught` is set then."""
-        held = Held(row, answer_only)
+        held = Held(row, answer_only, every)
         self._held.append(held)
         return held
 

@@ -20,8 +20,17 @@ async def new_city(servers: Servers, tenant: str, journal: Path, chance: random.
         timeout=aiohttp.ClientTimeout(total=CALL_LIMIT_S),
     )
     city = City(servers, tenant, "", "", Journal(journal), chance, session)
-    settings = {"tenant_id": tenant, "name": tenant, "time_zone": "Africa/Nairobi", "currency": CURRENCY}
-    operator, admin = servers.bearer("operator", tenant=None), servers.bearer("admin", tenant=tenant)
+    try:
+        await _make_known(city)
+    except BaseException:
+        await city.close()
+        raise
+    return city
+
+
+async def _make_known(city: City) -> None:
+    settings = {"tenant_id": city.tenant, "name": city.tenant, "time_zone": "Africa/Nairobi", "currency": CURRENCY}
+    operator, admin = city.servers.bearer("operator", tenant=None), city.servers.bearer("admin", tenant=city.tenant)
     await _post(city, "payments", "/tenants", settings, operator)
     made = await _post(city, "payments", "/gateway-accounts", {"gateway": "standard"}, admin)
     city.account, city.secret = made["id"], made["secret"]
@@ -32,7 +41,6 @@ async def new_city(servers: Servers, tenant: str, journal: Path, chance: random.
         await _post(city, "alerts", "/payments/alerts", rule, admin)
     for service, path in (("payouts", "/payouts"), ("reporting", "/reports/revenue")):
         await until(lambda service=service, path=path: _knows(city, service, path, admin))
-    return city
 
 
 async def _post(city: City, service: str, path: str, body: Any, headers: dict[str, str]) -> dict[str, Any]:

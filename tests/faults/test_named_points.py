@@ -33,7 +33,7 @@ async def test_after_the_database_has_committed_and_before_the_offset_is(servers
     await drained(servers)
     broker = servers.broker.bootstrap
     read_before = {group: await topics.committed(broker, group) for group in READ_BY}
-    held = [lines.kafka.hold(offset_commit_of(group)) for group in READ_BY]
+    held = [lines.kafka.hold(offset_commit_of(group), every=True) for group in READ_BY]
     await _pay(city)
     await caught(*held)
     for service, effect in EFFECTS.items():
