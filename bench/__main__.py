@@ -28,7 +28,8 @@ BENCHES: dict[tuple[str, ...], Bench] = {
     ("visible",): visible.bench,
     ("reports",): reports.bench,
     ("growth-ingest",): growth.ingest,
-    ("growth-payouts", "growth-reporting", "growth-alerts"): growth.consume,
+    ("growth-payouts", "growth-reporting"): growth.earnings,
+    ("growth-alerts",): growth.alerts,
     ("whole-way", "memory"): whole_way.bench,
 }
 

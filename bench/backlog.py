@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import httpx
 
@@ -82,12 +82,14 @@ def prepare(place: Place) -> None:
     place.execute("alerts", RULES.format(high=94_100))
 
 
-def drain(place: Place, *, events: int = EVENTS, databases: str = "{}") -> dict[str, Round]:
+def drain(
+    place: Place, names: Iterable[str] = WANTED_PER_S, *, events: int = EVENTS, databases: str = "{}"
+) -> dict[str, Round]:
     """A round of each consumer; reporting also gets the earnings that payouts has just published."""
     publish(place, [completed(number) for number in range(events)])
     return {
         name: _drain(place, name, databases.format(name), 2 * events if name == "reporting" else events)
-        for name in WANTED_PER_S
+        for name in names
     }
 
 

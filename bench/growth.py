@@ -16,7 +16,6 @@ KEPT = 0.85
 ROUNDS = 5  # at least: one differs from the next by a tenth
 EVENTS = 240_000  # a round: the fastest takes some seconds
 EMPTY, FULL = "{}", "{}_full"  # databases, by the names of their services
-FILLS = {"payouts": FILL_PAYOUTS, "reporting": FILL_REPORTING, "alerts": FILL_ALERTS}
 Measured = TypeVar("Measured")
 
 
@@ -36,17 +35,26 @@ def ingest(place: Place, options: Options) -> list[Result]:
     return [_row("growth-ingest", _by_turns(sent, options), options)]
 
 
-def consume(place: Place, options: Options) -> list[Result]:
-    """Rows `growth-payouts`, `growth-reporting` and `growth-alerts`."""
+def earnings(place: Place, options: Options) -> list[Result]:
+    """Rows `growth-payouts` and `growth-reporting`, which reads what payouts has published."""
+    return _consume(place, options, {"payouts": FILL_PAYOUTS, "reporting": FILL_REPORTING})
+
+
+def alerts(place: Place, options: Options) -> list[Result]:
+    """Row `growth-alerts`."""
+    return _consume(place, options, {"alerts": FILL_ALERTS})
+
+
+def _consume(place: Place, options: Options, fills: dict[str, dict[str, str]]) -> list[Result]:
     backlog.prepare(place)
-    for name, statements in FILLS.items():
+    for name, statements in fills.items():
         _full(place, name, statements, options)
 
     def drained(_round: int, databases: str) -> dict[str, Round]:
-        return backlog.drain(place, events=EVENTS, databases=databases)
+        return backlog.drain(place, fills, events=EVENTS, databases=databases)
 
     rounds = _by_turns(drained, options)
-    return [_row(f"growth-{name}", [(empty[name], full[name]) for empty, full in rounds], options) for name in FILLS]
+    return [_row(f"growth-{name}", [(empty[name], full[name]) for empty, full in rounds], options) for name in fills]
 
 
 def _by_turns(measure: Callable[[int, str], Measured], options: Options) -> list[tuple[Measured, Measured]]:
