@@ -66,9 +66,16 @@ class PostgresMessages(Messages):
 
 
 def offset_commit_of(group: str) -> Matches:
-    """A consumer group's OffsetCommit (API key 8)."""
+    """A consumer group's OffsetCommit (API key 8): after version, number and the client's name comes the group's."""
     name = struct.pack(">h", len(group)) + group.encode()
-    return lambda request: request[:2] == b"\0\x08" and name in request
+
+    def matches(request: bytes) -> bool:
+        if request[:2] != b"\0\x08":
+            return False
+        (client_length,) = struct.unpack_from(">h", request, 8)
+        return request[10 + client_length :].startswith(name)  # further on, a topic of that name would be found, too
+
+    return matches
 
 
 def sql(text: str) -> Matches:

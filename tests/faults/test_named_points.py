@@ -39,8 +39,8 @@ async def test_after_the_database_has_committed_and_before_the_offset_is(servers
     for service, effect in EFFECTS.items():
         assert await rows(servers, service, effect, city.tenant)
         servers.kill_service(service)
-    await lines.kafka.drop_held()
     assert {group: await topics.committed(broker, group) for group in READ_BY} == read_before
+    await lines.kafka.drop_held()
     await servers.until_ready()
     await city.check()
     # The new processes have read all of the city's events, thus some for the second time, and without effect.
