@@ -31,7 +31,7 @@ from deploy.supervisor import Supervisor, end_leftovers
 from deploy.tokens import TokenIssuer
 
 HEALTHY_WITHIN_SECONDS = 90.0
-SERVICE_GRACE_S = 5.5  # its callers get 2 s for their answers, its consumers 3 s to leave
+SERVICE_GRACE_S = 5.5  # its callers get 2 s for their answers, its consumers 3 s to leave; who hangs longer is killed
 DEATHS_AT_START = 3  # so often may a service die before it was ever healthy
 
 

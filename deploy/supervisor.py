@@ -91,9 +91,9 @@ class Supervisor:
             child.deaths = 1 if now - child.started > STEADY_SECONDS else child.deaths + 1
             delay = min(FIRST_DELAY_SECONDS * 2 ** (child.deaths - 1), LONGEST_DELAY_SECONDS)
             child.start_again_at = now + delay
+            kill_group(child.process.pid)  # once, and now: later its number may be another one's
             self._say(f"{name} died ({_cause(status)}), starting it again in {delay:.2f} s; log: {child.command.log}")
         elif now >= child.start_again_at:
-            kill_group(child.process.pid)
             self._start_again(child, now)
 
     def _start_again(self, child: _Child, now: float) -> None:

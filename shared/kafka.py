@@ -99,6 +99,7 @@ class Consumer:
                 await self._measure_lag()
                 await asyncio.sleep(2)
         finally:
+            self._forget_lag(set(self._measured))
             await self._broker.stop()
 
     async def _started(self) -> bool:
@@ -215,14 +216,18 @@ class Consumer:
             except (KafkaError, OSError, TimeoutError):
                 await asyncio.sleep(1)
 
+    def _forget_lag(self, partitions: set[TopicPartition]) -> None:
+        # Another member's from now on: what their lag was here would be shown for ever.
+        for gone in partitions:
+            telemetry.CONSUMER_LAG.remove(gone.topic, str(gone.partition))
+        self._measured -= partitions
+
     async def _measure_lag(self) -> None:
         consumer: AIOKafkaConsumer | None = self._subscriber.consumer
         if consumer is None:
             return
         assigned = consumer.assignment()
-        for gone in self._measured - assigned:  # another member's now: what it was here would be shown for ever
-            telemetry.CONSUMER_LAG.remove(gone.topic, str(gone.partition))
-        self._measured &= assigned
+        self._forget_lag(self._measured - assigned)
         for partition in assigned:
             end = consumer.highwater(partition)
             try:

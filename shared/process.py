@@ -170,10 +170,9 @@ async def stop(service: Service, background: list[asyncio.Task[None]]) -> None:
         task.cancel()
     if background:
         await asyncio.wait(background, timeout=STOP_LIMIT_S)
-    await service.publisher.close()
-    await service.db.close()
-    await service.system_db.close()
-    await service.probe_db.close()
+    await asyncio.gather(
+        service.publisher.close(), service.db.close(), service.system_db.close(), service.probe_db.close()
+    )
 
 
 async def keep_running(name: str, task: Task) -> None:

@@ -56,21 +56,30 @@ async def rows(servers: Servers, service: str, query: str, *arguments: Any) -> l
 
 async def drained(servers: Servers, *, within_s: float = 60) -> None:
     """Wait until everything is published and every event of both topics is applied and committed."""
-    bootstrap = servers.broker.bootstrap
 
-    # In the order of cause and effect: what payouts has yet to read of `payments`, it has yet to write to its own topic.
     async def empty() -> bool:
-        ends: dict[str, int] = {}
-        for topic in ("payments", "payouts"):
-            if (await rows(servers, topic, UNPUBLISHED))[0][0]:
-                return False
-            ends[topic] = await end_offsets(bootstrap, topic)
-            for group, topics in READ_BY.items():
-                if topics[-1] == topic and await committed(bootstrap, group) < sum(ends[read] for read in topics):
-                    return False
-        return True
+        return await _waits(servers) is None
 
-    await until(empty, within_s=within_s)
+    try:
+        await until(empty, within_s=within_s)
+    except TimeoutError:
+        raise AssertionError(f"after {within_s} s: {await _waits(servers)}") from None
+
+
+async def _waits(servers: Servers) -> str | None:
+    """What is not published or not read yet, in the order of cause and effect: payouts writes what it has read."""
+    bootstrap = servers.broker.bootstrap
+    ends: dict[str, int] = {}
+    for topic in ("payments", "payouts"):
+        ((unpublished,),) = await rows(servers, topic, UNPUBLISHED)
+        if unpublished:
+            return f"{unpublished} events of {topic} are not published"
+        ends[topic] = await end_offsets(bootstrap, topic)
+        for group, topics in READ_BY.items():
+            read, written = await committed(bootstrap, group), sum(ends[each] for each in topics if each in ends)
+            if topics[-1] == topic and read < written:
+                return f"{group} has read {read} of {written} records"
+    return None
 
 
 async def read_books(servers: Servers, tenant: str) -> Books:

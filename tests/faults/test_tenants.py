@@ -118,7 +118,8 @@ async def rows_of(running: Running, tenant: str) -> dict[str, list[str]]:
 
 def leaks(answer: httpx.Response) -> bool:
     """Whether there is something of the victim's in the answer."""
-    return any(text in answer.text for text in (MARK, str(AMOUNT), str(NET)))
+    # Sums as words of their own: the digits of one may come up in a random id.
+    return MARK in answer.text or re.search(rf"\b({AMOUNT}|{NET})\b", answer.text) is not None
 
 
 @dataclass

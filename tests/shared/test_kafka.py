@@ -159,6 +159,7 @@ async def test_the_lag_is_shown_of_what_is_assigned_now(stream):
             await until(of_half, within_s=20)
         finally:
             await another.stop()
+    assert shown() == 0
 
 
 async def test_offsets_are_committed_after_the_effect_and_only_then(stream):
