@@ -6,7 +6,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -74,7 +73,7 @@ def main(  # noqa: PLR0917 - options
             flush=True,
         )
         results += found
-    if not wanted or MEMORY in wanted:
+    if resident_mb and (not wanted or MEMORY in wanted):
         results.append(_memory(resident_mb))
         print(results[-1].line(), flush=True)
     if report:
@@ -95,9 +94,7 @@ def _on_fresh_servers(bench: Bench, options: Options, resident_mb: dict[str, flo
 def _memory(resident_mb: dict[str, float]) -> Result:
     """Row `memory`: the largest service after all that has been measured."""
     each = {name: round(value) for name, value in resident_mb.items()}
-    return at_most(
-        MEMORY, [max(resident_mb.values(), default=inf)], RESIDENT_LIMIT_MB, "MB resident at most", each=each
-    )
+    return at_most(MEMORY, [max(resident_mb.values())], RESIDENT_LIMIT_MB, "MB resident at most", each=each)
 
 
 def _stolen_s() -> float:

@@ -4,8 +4,7 @@ import asyncpg
 import pytest
 
 from deploy.operations.check import alerts, payments_trail
-from deploy.operations.check.findings import make
-from deploy.operations.check.run_checks import snapshots_of_all
+from tests.operations.one_check import faults_of
 
 # ruff: noqa: S608 - of constants
 NUMBERED = {"payments": payments_trail.CHECKS, "alerts": alerts.CHECKS}
@@ -25,13 +24,9 @@ CHANGES = {
 @pytest.mark.parametrize("service", NUMBERED)
 async def test_numbers_are_those_that_the_database_gave(world, service):
     conn = await asyncpg.connect(world.urls[service].superuser)
-    (check,) = (check for check in NUMBERED[service] if check.name == "audit numbered")
 
     async def faults():
-        async with snapshots_of_all() as snapshots:
-            outcome = await make(check, snapshots[service])
-        assert outcome.error is None
-        return outcome.faults
+        return await faults_of(NUMBERED[service], "audit numbered")
 
     assert await faults() == []
     await conn.execute(LONG_AGO)

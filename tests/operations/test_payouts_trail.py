@@ -3,21 +3,16 @@
 import asyncpg
 
 from deploy.operations.check import payouts_trail
-from deploy.operations.check.findings import make
-from deploy.operations.check.run_checks import snapshots_of_all
+from tests.operations.one_check import faults_of
 
 PAID = "WHERE action = 'payout-disbursed'"
 
 
 async def test_another_method_is_found_and_rows_of_before_it_was_written_hold(world):
     conn = await asyncpg.connect(world.urls["payouts"].superuser)
-    (check,) = (check for check in payouts_trail.CHECKS if check.name == "payouts audited")
 
     async def faults():
-        async with snapshots_of_all() as snapshots:
-            outcome = await make(check, snapshots["payouts"])
-        assert outcome.error is None
-        return outcome.faults
+        return await faults_of(payouts_trail.CHECKS, "payouts audited")
 
     assert await conn.fetchval(f"SELECT after ->> 'method' FROM audit {PAID}") == "wallet"  # noqa: S608 - a constant
     assert await faults() == []
