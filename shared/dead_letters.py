@@ -1,14 +1,46 @@
-"""A record that cannot be applied, as it is set aside in its dead-letter topic."""
+"""A record that cannot be applied is set aside in its dead-letter topic."""
 
+import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 
 from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from shared.publisher import DEAD_LETTER_SUFFIX, RECORD_LIMIT_BYTES, Message
+from shared import telemetry
+from shared.log import logger
+from shared.publisher import DEAD_LETTER_SUFFIX, RECORD_LIMIT_BYTES, Message, Publisher
+
+log = logger(__name__)
 
 HEADER_LIMIT = 1_000
 TAKEN_ANYWHERE_BYTES = 1_000_000  # a topic that nobody has set takes 1 MiB, headers included
 CUT = "cut-from-bytes"
+
+
+async def set_aside(
+    dead: Sequence[tuple[ConsumerRecord, str]], publisher: Publisher, *, consumer: str, now: datetime
+) -> None:
+    """Put each record with its reason away; returns when the broker has them, for as long as that may take."""
+    await _send(publisher, [dead_letter(record, reason, consumer=consumer, now=now) for record, reason in dead])
+    for record, reason in dead:
+        telemetry.DEAD_LETTERS.labels(record.topic).inc()
+        log.warning("dead letter", topic=record.topic, offset=record.offset, reason=reason[:HEADER_LIMIT])
+
+
+async def _send(publisher: Publisher, letters: Sequence[Message]) -> None:
+    while letters:
+        try:
+            await publisher.send(letters)
+            break
+        except MessageSizeTooLargeError:  # a topic with a limit of its own, which we may have no right to raise
+            if len(letters) > 1:
+                for letter in letters:
+                    await _send(publisher, [letter])
+                break
+            letters = [_shortened(letters[0])]
+        except (KafkaError, OSError, TimeoutError):
+            await asyncio.sleep(1)
 
 
 def dead_letter(record: ConsumerRecord, reason: str, *, consumer: str, now: datetime) -> Message:
@@ -30,7 +62,7 @@ def dead_letter(record: ConsumerRecord, reason: str, *, consumer: str, now: date
     return letter
 
 
-def shortened(letter: Message) -> Message:
+def _shortened(letter: Message) -> Message:
     """A letter that was too large for its topic, so that any broker takes it; one that was that short, by half."""
     size = len(letter.key or b"") + len(letter.value or b"")
     limit = min(TAKEN_ANYWHERE_BYTES, size // 2)

@@ -1,25 +1,28 @@
 """The one consumer policy. Nothing is lost, nothing blocks, what cannot be applied is set aside."""
 
 import asyncio
+import signal
+import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
 
 from shared import telemetry
 from shared.db import is_transient
-from shared.dead_letters import HEADER_LIMIT, dead_letter, shortened
+from shared.dead_letters import set_aside
 from shared.events import Apply, Decoder, Received, Undecodable
 from shared.log import logger
-from shared.offsets import Batch
-from shared.publisher import Message, Publisher, ensure_topics
+from shared.offsets import Batch, Owed
+from shared.publisher import Publisher, ensure_topics
+from shared.watch import Lag, Stalled, Watch
 
 log = logger(__name__)
 
@@ -33,6 +36,8 @@ BACK_OFF_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 SESSION_LIMIT_MS = 6_000
 REQUEST_LIMIT_MS = 8_000  # so long, too, may a broker say nothing before another connection is tried
 METADATA_MAX_AGE_MS = 5_000  # a broker that has lost its data gets its topics anew, under the eyes of running readers
+LOOK_EVERY_S = 2.0
+LET_GO_LIMIT_S = 10.0  # a request that is not answered, and a moment
 STOP_LIMIT_S = 2.0  # less than a service has for its end: the group must hear that this member leaves
 
 
@@ -67,7 +72,8 @@ class Consumer:
         self._apply = apply
         self._tenants = tenants
         self._publisher = publisher
-        self._measured: set[TopicPartition] = set()
+        self._owed = Owed()
+        self._busy = False
         self._broker = KafkaBroker(
             bootstrap,
             logger=None,
@@ -92,34 +98,62 @@ class Consumer:
 
     async def run(self) -> None:
         """Consume until cancelled; a broker that is down at the start is tried again for as long as it lasts."""
+        lag = Lag()
         try:
             while not await self._started():
                 await asyncio.sleep(1)
+            consumer: AIOKafkaConsumer = self._subscriber.consumer
+            watch = Watch(self._owed, now=time.monotonic())
             while True:
-                await self._measure_lag()
-                await asyncio.sleep(2)
+                await self._owed.settle(consumer)
+                if watch.stands_still(consumer, busy=self._busy, now=time.monotonic()):
+                    if await self._reached():
+                        raise Stalled(f"{self._group_id} neither reads nor says why")
+                    watch.forgive(now=time.monotonic())
+                await lag.measure(consumer)
+                await asyncio.sleep(LOOK_EVERY_S)
         finally:
-            self._forget_lag(set(self._measured))
-            await self._broker.stop()
+            lag.forget()
+            await self._let_go()
 
-    async def _started(self) -> bool:
+    async def _reached(self) -> bool:
         try:
             await ensure_topics(self._bootstrap, self._topics)
-            await self._broker.start()
         except (KafkaError, OSError, TimeoutError) as error:
-            log.warning("cannot consume yet", error=repr(error))
-            await self._broker.stop()
+            log.warning("broker not reached", error=repr(error))
             return False
         return True
 
+    async def _started(self) -> bool:
+        if not await self._reached():
+            return False
+        try:
+            await self._broker.start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            log.warning("cannot consume yet", error=repr(error))
+            await self._let_go()
+            return False
+        return True
+
+    async def _let_go(self) -> None:
+        try:
+            async with asyncio.timeout(LET_GO_LIMIT_S):
+                await self._broker.stop()
+        except TimeoutError:  # its heartbeats would keep its partitions from whoever comes after it
+            log.error("the Kafka client does not end, so this process does")
+            signal.raise_signal(signal.SIGTERM)
+
     async def _parse(self, records: tuple[ConsumerRecord, ...]) -> Batch:
         # FastStream's own parser decodes headers, and one that is not UTF-8 would make the batch fail for ever.
-        consumer: Any = self._subscriber.consumer
-        return Batch(body=b"", raw_message=records, headers={}, consumer=consumer)
+        return Batch(records, self._subscriber.consumer, self._owed)
 
     async def _on_batch(self, message: KafkaMessage) -> None:
         raw = message.raw_message
-        await self.handle(raw if isinstance(raw, tuple) else (raw,))
+        self._busy = True
+        try:
+            await self.handle(raw if isinstance(raw, tuple) else (raw,))
+        finally:
+            self._busy = False
 
     async def handle(self, records: Sequence[ConsumerRecord]) -> None:
         """Give every record its effect, or set it aside with a reason; returns when both are safe.
@@ -156,7 +190,7 @@ class Consumer:
             missing = await self._through_outages(self._tenants.wait_for, unknown)
             await self._apply_or_isolate([pair for pair in live if pair[1].tenant_id in unknown - missing], dead)
             dead += [(record, "unknown tenant") for record, event in live if event.tenant_id in missing]
-        await self._set_aside(dead)
+        await set_aside(dead, self._publisher, consumer=self._group_id, now=datetime.now(UTC))
         without = {id(record) for record, _ in dead}
         for topic, count in Counter(record.topic for record, _ in live if id(record) not in without).items():
             telemetry.CONSUMED.labels(topic).inc(count)
@@ -193,51 +227,6 @@ class Consumer:
                 log.warning("will try again", error=repr(error), attempt=attempt)
                 await asyncio.sleep(BACK_OFF_S[min(attempt, len(BACK_OFF_S) - 1)])
                 attempt += 1
-
-    async def _set_aside(self, dead: Sequence[tuple[ConsumerRecord, str]]) -> None:
-        now = datetime.now(UTC)
-        letters = [dead_letter(record, reason, consumer=self._group_id, now=now) for record, reason in dead]
-        await self._send(letters)
-        for record, reason in dead:
-            telemetry.DEAD_LETTERS.labels(record.topic).inc()
-            log.warning("dead letter", topic=record.topic, offset=record.offset, reason=reason[:HEADER_LIMIT])
-
-    async def _send(self, letters: Sequence[Message]) -> None:
-        while letters:
-            try:
-                await self._publisher.send(letters)
-                break
-            except MessageSizeTooLargeError:  # a topic with a limit of its own, which we may have no right to raise
-                if len(letters) > 1:
-                    for letter in letters:
-                        await self._send([letter])
-                    break
-                letters = [shortened(letters[0])]
-            except (KafkaError, OSError, TimeoutError):
-                await asyncio.sleep(1)
-
-    def _forget_lag(self, partitions: set[TopicPartition]) -> None:
-        # Another member's from now on: what their lag was here would be shown for ever.
-        for gone in partitions:
-            telemetry.CONSUMER_LAG.remove(gone.topic, str(gone.partition))
-        self._measured -= partitions
-
-    async def _measure_lag(self) -> None:
-        consumer: AIOKafkaConsumer | None = self._subscriber.consumer
-        if consumer is None:
-            return
-        assigned = consumer.assignment()
-        self._forget_lag(self._measured - assigned)
-        for partition in assigned:
-            end = consumer.highwater(partition)
-            try:
-                async with asyncio.timeout(1):
-                    position = await consumer.position(partition)
-            except (KafkaError, TimeoutError):
-                continue  # being assigned or revoked just now
-            if end is not None:
-                telemetry.CONSUMER_LAG.labels(partition.topic, str(partition.partition)).set(max(0, end - position))
-                self._measured.add(partition)
 
 
 async def _leave_undecoded(_message: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Committing offsets as a member of the group, or not at all.
+"""Committing offsets as a member of the group, or not at all, and of nothing but what has had its effect.
 
 The client's own commit goes on trying when the group has forgotten this member, then in nobody's name, and a broker that has
 just lost its data takes that: readers would go on where the lost topics ended, past events that are sent again.
@@ -6,43 +6,79 @@ just lost its data takes that: readers would go on where the lost topics ended, 
 
 # ruff: noqa: SLF001 - nothing public says whether this consumer is a member
 
-import asyncio
 from typing import Any
 
+from aiokafka import ConsumerRecord, OffsetAndMetadata, TopicPartition
 from aiokafka.errors import KafkaError
 from faststream.kafka.message import KafkaAckableMessage, KafkaMessage
 
-ATTEMPTS = 5
-PAUSE_S = 0.1
+from shared.log import logger
+
+log = logger(__name__)
+
+Member = tuple[int, str]  # the group's generation, and the name that it has given
+
+
+class Owed:
+    """Offsets of what has had its effect, of which the group has still to be told."""
+
+    def __init__(self) -> None:
+        self._offsets: dict[TopicPartition, int] = {}
+        self._member: Member = (-1, "")
+        self.told = 0  # how often the group has listened
+
+    def __bool__(self) -> bool:
+        return bool(self._offsets)
+
+    def add(self, member: Member, records: tuple[ConsumerRecord, ...]) -> None:
+        """The group owes `member` that these count as read."""
+        if member != self._member:
+            self._member, self._offsets = member, {}
+        for record in records:
+            place = TopicPartition(record.topic, record.partition)
+            self._offsets[place] = max(self._offsets.get(place, 0), record.offset + 1)
+
+    async def settle(self, consumer: Any) -> None:
+        """Tell the group. What cannot be told now is told the next time; what never is comes again."""
+        assignment = consumer._subscription.subscription.assignment
+        if assignment is None or self._member != member_of(consumer) or self._member[0] < 0:
+            self._offsets = {}  # whoever is given the partitions reads on from what was told before
+        offered = dict(self._offsets)
+        if not offered:
+            return
+        try:
+            # Between the question who we are and the request that says it nothing is awaited.
+            await consumer._coordinator._do_commit_offsets(
+                assignment, {place: OffsetAndMetadata(offset, "") for place, offset in offered.items()}
+            )
+        except KafkaError as error:
+            log.warning("offsets not committed yet", error=repr(error))
+            return
+        self.told += 1
+        self._offsets = {place: at for place, at in self._offsets.items() if offered.get(place) != at}
 
 
 class Batch(KafkaAckableMessage):
     """Records whose offsets are committed once they have had their effect."""
 
+    def __init__(self, records: tuple[ConsumerRecord, ...], consumer: Any, owed: Owed) -> None:
+        super().__init__(body=b"", raw_message=records, headers={}, consumer=consumer)
+        self._records, self._owed, self._member = records, owed, member_of(consumer)
+
     async def ack(self) -> None:
-        """Commit; when that cannot be, the next batch's commit covers this one, or its records come again."""
+        """Commit them, in the name under which they were read."""
         if not self.committed:
-            await _commit(self.consumer)
+            self._owed.add(self._member, self._records)
+            await self._owed.settle(self.consumer)
         await KafkaMessage.ack(self)
 
 
-async def _commit(consumer: Any) -> None:
-    coordinator = consumer._coordinator
-    member = coordinator.generation, coordinator.member_id
-    for attempt in range(1, ATTEMPTS + 1):
-        assignment = consumer._subscription.subscription.assignment
-        if (
-            assignment is None
-            or coordinator.generation < 0
-            or member != (coordinator.generation, coordinator.member_id)
-        ):
-            return
-        try:
-            # Between the question who we are and the request that says it nothing is awaited.
-            await coordinator._do_commit_offsets(assignment, assignment.all_consumed_offsets())
-        except KafkaError as error:
-            if not error.retriable or attempt == ATTEMPTS:
-                raise
-            await asyncio.sleep(PAUSE_S)
-        else:
-            return
+def member_of(consumer: Any) -> Member:
+    """As what the group knows this consumer; in generation -1 it does not."""
+    return consumer._coordinator.generation, consumer._coordinator.member_id
+
+
+def is_without_partitions(consumer: Any) -> bool:
+    """Whether the group has given them all to others."""
+    assignment = consumer._subscription.subscription.assignment
+    return assignment is not None and not assignment.tps

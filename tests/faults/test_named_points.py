@@ -6,7 +6,7 @@ from importlib import import_module
 import pytest
 
 from tests.faults.books import READ_BY, drained, rows
-from tests.faults.lines import Held, Lines
+from tests.faults.lines import Held, Lines, Trouble
 from tests.faults.load import City
 from tests.faults.messages import offset_commit_of, sql
 from tests.faults.servers import Servers
@@ -14,6 +14,7 @@ from tests.shared import topics
 
 pytestmark = pytest.mark.timeout(240)
 TRIPS = 20
+CUT_S = 2  # less than until a member is missed: its group goes on with it
 EFFECTS = {
     "payouts": "SELECT FROM journals WHERE tenant_id = $1",
     "reporting": "SELECT FROM payments WHERE tenant_id = $1",
@@ -49,6 +50,20 @@ async def test_after_the_database_has_committed_and_before_the_offset_is(servers
         ((told,),) = await rows(servers, "payments", TOLD, city.tenant, types)
         assert await _consumed(city, service) >= told >= TRIPS
     await servers.takings("check")
+
+
+async def test_a_commit_that_the_broker_never_heard_is_made_good(servers: Servers, lines: Lines, city: City):
+    """Without another event: after the last one of a day there is none, and the group would be behind until the morning."""
+    await drained(servers)
+    held = [lines.kafka.hold(offset_commit_of(group), every=True) for group in READ_BY]
+    await _pay(city)
+    await caught(*held)
+    await lines.kafka.suffer(Trouble.CUT)
+    await lines.kafka.drop_held()
+    await asyncio.sleep(CUT_S)
+    await lines.kafka.suffer(Trouble.NONE)
+    await drained(servers, within_s=30)
+    await city.check()
 
 
 async def test_between_publishing_and_marking(servers: Servers, lines: Lines, city: City):
