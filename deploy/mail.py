@@ -11,7 +11,7 @@ import json
 import signal
 from collections import deque
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Any
 
 from aiohttp import web
 from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from shared.clocks import utc_now
 
 KEPT_MESSAGES = 10_000
 MESSAGE_LIMIT_BYTES = 1024 * 1024
@@ -96,7 +98,7 @@ class Receiver:
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802 - its name
         """Keep the mail, then say so."""
         content = envelope.content if isinstance(envelope.content, bytes) else (envelope.content or "").encode()
-        self._mailbox.add(envelope.mail_from or "", envelope.rcpt_tos, content, at=datetime.now(UTC))
+        self._mailbox.add(envelope.mail_from or "", envelope.rcpt_tos, content, at=utc_now())
         return "250 OK"
 
 

@@ -1,5 +1,10 @@
-"""How far the clocks of two hosts differ at most."""
+"""The clock, and how far those of two hosts differ at most."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 CLOCKS_DIFFER = timedelta(minutes=10)
+
+
+def utc_now() -> datetime:
+    """Read where work begins, and passed in from there."""
+    return datetime.now(UTC)

@@ -189,7 +189,9 @@ class _Call:
             raise BodyTooLarge
         self._complete = not message.get("more_body", False)
         if self._complete:
-            self.limit.reschedule(asyncio.get_running_loop().time() + CALL_LIMIT_S)
+            ends_at = asyncio.get_running_loop().time() + CALL_LIMIT_S
+            self._scope["takings.ends_at"] = ends_at
+            self.limit.reschedule(ends_at)
         return message
 
     async def send(self, message: ASGIMessage) -> None:

@@ -58,9 +58,18 @@ class KeyReused(Invalid):
 
 
 async def once(
-    request: Request, db: Database, effect: Effect, *, caller: Principal, key: str | None, now: datetime
+    request: Request,
+    db: Database,
+    effect: Effect,
+    *,
+    caller: Principal,
+    key: str | None,
+    now: datetime,
+    part: int = 0,
 ) -> Response:
     """Run `effect` in a transaction and answer with its status and body; once per caller and key, however often asked.
+
+    A request that has its effect in several parts, each with an answer of its own, numbers them.
 
     Of two at once, the second waits for the first one's commit and gets its answer. A refusal by the domain is an answer
     too; an unexpected error, a lost database or a row that somebody holds is not, and leaves the key unused. Raises
@@ -75,7 +84,8 @@ async def once(
     if not KEY.fullmatch(key):
         raise Invalid(f"An Idempotency-Key is 1 to {KEY_LIMIT} visible ASCII characters.", field="Idempotency-Key")
     # Two callers who choose the same key must never get each other's answers: much depends on who asks.
-    place = (caller.tenant, _who(caller), key)
+    # Nor does anybody choose the key of a part: it has a space in it.
+    place = (caller.tenant, _who(caller), f"{key} {part}" if part else key)
     asked = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + await request.body()).digest()
 
     async def first_or_again(conn: Connection) -> Response:

@@ -5,7 +5,6 @@ import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import asyncpg
@@ -16,6 +15,7 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
 
 from shared import telemetry
+from shared.clocks import utc_now
 from shared.db import is_transient
 from shared.dead_letters import set_aside
 from shared.events import Apply, Decoder, Received, Undecodable
@@ -190,7 +190,7 @@ class Consumer:
             missing = await self._through_outages(self._tenants.wait_for, unknown)
             await self._apply_or_isolate([pair for pair in live if pair[1].tenant_id in unknown - missing], dead)
             dead += [(record, "unknown tenant") for record, event in live if event.tenant_id in missing]
-        await set_aside(dead, self._publisher, consumer=self._group_id, now=datetime.now(UTC))
+        await set_aside(dead, self._publisher, consumer=self._group_id, now=utc_now())
         without = {id(record) for record, _ in dead}
         for topic, count in Counter(record.topic for record, _ in live if id(record) not in without).items():
             telemetry.CONSUMED.labels(topic).inc(count)

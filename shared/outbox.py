@@ -9,13 +9,14 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import asyncpg
 import msgspec
 
 from shared import telemetry
+from shared.clocks import utc_now
 from shared.db import CALL_LIMIT_S, LIMITS, PLANS, TRANSIENT, Connection, Database, as_rows
 from shared.events import Event, encode
 from shared.ids import new_id
@@ -147,7 +148,7 @@ class Relay:
         published_id = rows[-1]["id"]
         self._settled_id = max(self._settled_id, min(self._ended_id, published_id))
         ((oldest, following),) = await conn.fetch(
-            MARK, [row["tenant_id"] for row in rows], [row["id"] for row in rows], datetime.now(UTC)
+            MARK, [row["tenant_id"] for row in rows], [row["id"] for row in rows], utc_now()
         )
         waited_for = self._waited_for
         if not waited_for or waited_for[-1][1] < published_id:

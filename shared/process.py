@@ -4,11 +4,10 @@ import asyncio
 import gc
 import signal
 import sys
-import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import uvicorn
@@ -17,6 +16,7 @@ from fastapi import FastAPI
 
 from shared import idempotency, outbox, telemetry
 from shared.auth import Keys, Verifier
+from shared.clocks import utc_now
 from shared.db import Database, UnsafeServer
 from shared.events import Apply, Decoder, Event
 from shared.events.catalogue import ALL_EVENTS
@@ -26,6 +26,7 @@ from shared.http import ASGIApp, Edge, create_api
 from shared.log import configure, logger
 from shared.publisher import Publisher
 from shared.settings import MigrationSettings, ServiceSettings, read_settings
+from shared.tasks import Task, every, keep_running
 from shared.tenants import AnyTenant, TenantCopy
 
 if TYPE_CHECKING:
@@ -34,10 +35,7 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 Role = Literal["all", "api", "worker"]
-Task = Callable[[], Awaitable[None]]
-PAUSE_S = 0.5
-LONGEST_PAUSE_S = 5.0
-HEALTHY_AFTER_S = 30.0
+ASK_AGAIN_S = 0.5
 STOP_LIMIT_S = 3.0
 MEASURE_EVERY_S = 2.0
 CONSUME_AFTER_S = 1.0
@@ -77,7 +75,7 @@ def foundation(name: str, summary: str, settings: ServiceSettings, *, publishes:
     add_health(api, probe_db)
 
     async def measure() -> None:
-        await outbox.measure_backlog(system_db, now=datetime.now(UTC))
+        await outbox.measure_backlog(system_db, now=utc_now())
 
     if publishes:  # in every role: whichever process is asked, `/health` knows
         service.tasks["measure-outbox"] = every(MEASURE_EVERY_S, measure)
@@ -121,8 +119,8 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(service: Service, settings: ServiceSettings) -> None:
-    if not settings.unsafe_durability_for_tests:
-        await _refuse_unsafe_server(service.db)
+    if not settings.unsafe_durability_for_tests and not await _server_is_safe(service):
+        return
     server = _Server(
         uvicorn.Config(
             service.app,
@@ -139,8 +137,7 @@ async def _serve(service: Service, settings: ServiceSettings) -> None:
             backlog=1024,
         )
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, server.leave)
+    _on_signals(server.leave)
     serving = asyncio.create_task(server.serve(), name="http")  # first: what consumers load would keep callers waiting
     background = [asyncio.create_task(keep_running(name, task), name=name) for name, task in service.tasks.items()]
     log.info("started", tasks=sorted(service.tasks), port=settings.http_port)
@@ -151,6 +148,24 @@ async def _serve(service: Service, settings: ServiceSettings) -> None:
         log.info("stopped")
 
 
+def _on_signals(leave: Callable[[], object]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, leave)
+
+
+async def _server_is_safe(service: Service) -> bool:
+    """Wait until the database says so; false when this process is to end before that."""
+    asking = asyncio.create_task(_refuse_unsafe_server(service.db), name="refuse-unsafe-server")
+    _on_signals(asking.cancel)
+    try:
+        await asking
+    except asyncio.CancelledError:
+        await stop(service, [])
+        log.info("stopped")
+        return False
+    return True
+
+
 async def _refuse_unsafe_server(db: Database) -> None:
     while True:
         try:
@@ -159,7 +174,7 @@ async def _refuse_unsafe_server(db: Database) -> None:
             sys.exit(f"cannot start: {error}")
         except Exception as error:  # noqa: BLE001 - not reachable yet; nothing is acknowledged before it is checked
             log.warning("database not reached", error=repr(error))
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(ASK_AGAIN_S)
         else:
             return
 
@@ -175,36 +190,12 @@ async def stop(service: Service, background: list[asyncio.Task[None]]) -> None:
     )
 
 
-async def keep_running(name: str, task: Task) -> None:
-    """Run `task`, which never ends by itself, again and again with growing pauses when it fails."""
-    pause_s = PAUSE_S
-    while True:
-        started = time.monotonic()
-        try:
-            await task()
-        except Exception as error:
-            log.error("task failed, starting it again", task=name, error=repr(error), exc_info=error)
-        pause_s = PAUSE_S if time.monotonic() - started > HEALTHY_AFTER_S else min(2 * pause_s, LONGEST_PAUSE_S)
-        await asyncio.sleep(pause_s)
-
-
-def every(seconds: float, call: Callable[[], Awaitable[None]]) -> Task:
-    """A task that makes `call` now and then every `seconds`."""
-
-    async def run() -> None:
-        while True:
-            await call()
-            await asyncio.sleep(seconds)
-
-    return run
-
-
 def outbox_tasks(service: Service, settings: ServiceSettings, wake: asyncio.Event) -> dict[str, Task]:
     """The relay of the service's outbox, and the forgetting of old idempotency keys."""
     relay = outbox.Relay(settings.system_database_url.get_secret_value(), service.publisher, wake)
 
     async def forget() -> None:
-        before, done = datetime.now(UTC) - timedelta(days=idempotency.KEEP_FOR_DAYS), ""
+        before, done = utc_now() - timedelta(days=idempotency.KEEP_FOR_DAYS), ""
         while done != "DELETE 0":
             async with service.system_db.transaction() as conn:
                 done = await conn.execute(idempotency.FORGET, before)

@@ -4,11 +4,11 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from msgspec.structs import asdict
 
+from shared.clocks import utc_now
 from shared.db import Connection, Database, as_rows
 from shared.errors import Forbidden
 from shared.events import Received
@@ -70,7 +70,7 @@ class TenantCopy:
             _refuse_bad_zone(event.data.time_zone)  # this event's fault, not that of all events of the tenant
         rows = [{"tenant_id": event.tenant_id, **asdict(event.data)} for event in events]
         async with self._db.transaction(*(event.tenant_id for event in events)) as conn:
-            await conn.execute(KEEP, as_rows(rows), datetime.now(UTC))
+            await conn.execute(KEEP, as_rows(rows), utc_now())
 
     async def unknown(self, tenant_ids: set[str]) -> set[str]:
         """Those that are not in the copy now; who was in it once stays in it."""

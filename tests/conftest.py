@@ -24,7 +24,8 @@ from shared.auth import DEVELOPMENT_ISSUER
 from shared.db import Database
 from shared.log import configure
 from shared.migrations import upgrade
-from shared.process import Service, keep_running, stop
+from shared.process import Service, stop
+from shared.tasks import keep_running
 from tests.containers import containers_answer, kafka_container, postgres_container
 
 configure("tests")

@@ -6,13 +6,13 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deploy.errors import StackError, WrongUse
 from deploy.operations.commands import JsonOption
+from shared.clocks import utc_now
 
 if TYPE_CHECKING:
     from deploy.operations.dead_letters import Letter
@@ -61,7 +61,7 @@ def replay_letters(ids: Ids = None, *, everything: All = False, topic: Topic = N
 
     bootstrap = kafka_bootstrap()
     chosen = _chosen(bootstrap, ids, everything, topic, reason)
-    records, letters = asyncio.run(replay(bootstrap, chosen, now=datetime.now(UTC)))
+    records, letters = asyncio.run(replay(bootstrap, chosen, now=utc_now()))
     typer.echo(f"{records} records sent again, {letters} dead letters settled")
     if broken := [letter.id for letter in chosen if not letter.is_whole]:
         typer.echo(f"{len(broken)} hold no whole record, and can only be dropped: {' '.join(broken[:10])}", err=True)
@@ -82,7 +82,7 @@ def drop_letters(
 
     bootstrap = kafka_bootstrap()
     chosen = _chosen(bootstrap, ids, everything, topic, reason)
-    asyncio.run(drop(bootstrap, chosen, why=why, now=datetime.now(UTC)))
+    asyncio.run(drop(bootstrap, chosen, why=why, now=utc_now()))
     typer.echo(f"{len(chosen)} dead letters dropped")
 
 

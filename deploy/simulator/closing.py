@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from deploy.simulator.books import (
@@ -23,6 +23,7 @@ from deploy.simulator.expected import Expected
 from deploy.simulator.people import Paid, pay_everybody
 from deploy.simulator.settle import Arrival, until
 from deploy.simulator.tenant import Stage
+from shared.clocks import utc_now
 
 
 @dataclass(slots=True)
@@ -68,7 +69,7 @@ async def read_books(
     payouts, paid_by_payee, payouts_of = await read_payouts(stage)
     first, last = _days(expected)
     # Pay day is now, and may be tomorrow already where the tenant lives.
-    now = datetime.now(UTC).date()
+    now = utc_now().date()
     whole = {"first": min(first, now), "last": max(last, now + timedelta(days=1))}
     history = await until(lambda: read_history(stage, **whole), _history_lack(payments, payouts))
     waited.note("entries in the history", history)
@@ -89,7 +90,7 @@ async def read_books(
 
 def _days(expected: Expected) -> tuple[date, date]:
     days = sorted(date.fromisoformat(day) for day in expected.by_day)
-    today = datetime.now(UTC).date()
+    today = utc_now().date()
     return (days[0], days[-1]) if days else (today, today)
 
 

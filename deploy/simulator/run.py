@@ -3,7 +3,6 @@
 import secrets
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from deploy.simulator.report import build_report, write_report
 from deploy.simulator.screen import DayProgress, print_report
 from deploy.simulator.tenant import Mint, Plan, open_tenant
 from deploy.simulator.trips import Trips, TripsFile, TripsFileError
+from shared.clocks import utc_now
 from shared.money import exponent
 
 SEED_LIMIT = 1_000_000
@@ -54,7 +54,7 @@ async def run_demo(stack: dict[str, Any], mint: Mint, options: DemoOptions) -> i
 
 async def _run(console: Console, stack: dict[str, Any], mint: Mint, options: DemoOptions) -> int:
     trips, what = open_trips(options)
-    tenant_id = f"demo-{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(3)}"
+    tenant_id = f"demo-{utc_now():%Y%m%d}-{secrets.token_hex(3)}"
     plan = Plan(tenant_id, trips.currency, trips.time_zone, high_value_from(trips.currency, exponent(trips.currency)))
     title = f"{tenant_id}: {what}"
     console.print(title, markup=False)

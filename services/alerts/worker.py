@@ -8,11 +8,12 @@ from services.alerts.send_mails import send_mails
 from services.alerts.settings import Settings
 from services.alerts.smtp import Smtp
 from shared import telemetry
-from shared.edge import utc_now
+from shared.clocks import utc_now
 from shared.events import Received
 from shared.events.payments import PaymentCompleted, PaymentFailed, PaymentMatched
 from shared.events.payouts import PayoutFailed
-from shared.process import Service, Task, consumers
+from shared.process import Service, consumers
+from shared.tasks import Task
 
 EVENTS = (PaymentCompleted, PaymentFailed, PaymentMatched, PayoutFailed)
 

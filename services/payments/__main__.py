@@ -17,10 +17,11 @@ from services.payments.settings import Settings
 from services.payments.webhooks import Webhooks
 from services.payments.worker import worker_tasks
 from shared.batch import Gather
-from shared.edge import utc_now
+from shared.clocks import utc_now
 from shared.errors import DomainError
 from shared.http import Edge
-from shared.process import Role, Service, every, foundation, main
+from shared.process import Role, Service, foundation, main
+from shared.tasks import every
 
 # Whoever waits for a row that somebody holds keeps all waiting who share the transaction. Of bulk, one in flight may
 # have to wait for the other.

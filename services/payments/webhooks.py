@@ -1,7 +1,7 @@
 """The webhook edge: a small raw ASGI application, because a callback must be answered fast and FastAPI takes its time."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from starlette.exceptions import HTTPException
 
@@ -13,6 +13,7 @@ from services.payments.models import Callback, Receipt
 from services.payments.record_payments import Recorded
 from shared.auth import Unauthorized
 from shared.batch import Gather
+from shared.clocks import utc_now
 from shared.db import Database, is_transient
 from shared.errors import DomainError, NotFound
 from shared.http import Receive, Scope, Send, answer_json, read_body
@@ -48,7 +49,7 @@ class Webhooks:
         db: Database,
         accounts: Accounts,
         gather: Gather[Receipt, Recorded | DomainError],
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._db = db
         self._accounts = accounts

@@ -7,9 +7,10 @@ from services.payments.models import Receipt
 from services.payments.record_payments import Recorded
 from services.payments.settings import Settings
 from shared.batch import Gather
-from shared.edge import utc_now
+from shared.clocks import utc_now
 from shared.errors import DomainError
-from shared.process import Service, Task, every, outbox_tasks
+from shared.process import Service, outbox_tasks
+from shared.tasks import Task, every
 
 
 def worker_tasks(

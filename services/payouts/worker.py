@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from services.payouts.accrue_earnings import accrue_earnings
 from services.payouts.settings import Settings
-from shared.edge import utc_now
+from shared.clocks import utc_now
 from shared.events import Received
 from shared.events.payments import PaymentCompleted, PaymentMatched
-from shared.process import Service, Task, consumers, outbox_tasks
+from shared.process import Service, consumers, outbox_tasks
+from shared.tasks import Task
 
 EVENTS = (PaymentCompleted, PaymentMatched)
 

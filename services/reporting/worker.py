@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from services.reporting.project_events import project_events
 from services.reporting.settings import Settings
 from shared.events import Received, payments, payouts
-from shared.process import Service, Task, consumers
+from shared.process import Service, consumers
+from shared.tasks import Task
 
 EVENTS = (*payments.EVENTS, *payouts.EVENTS)
 

@@ -10,8 +10,8 @@ import httpx
 from services.alerts.raise_alerts import raise_alerts
 from services.payouts.accrue_earnings import accrue_earnings
 from services.reporting.project_events import project_events
+from shared.clocks import utc_now
 from shared.db import Connection, is_transient
-from shared.edge import utc_now
 from shared.events.tenants import TenantConfigured
 from shared.tenants import TenantCopy
 from tests.conftest import Running

@@ -1,5 +1,6 @@
 """A batch of payouts is requested a hundred at a time: what was requested is told, whatever becomes of the others."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -7,8 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
+from services.payouts.api import payout_requests
+from services.payouts.request_payouts import request_payouts
 from shared import idempotency
+from shared.db import CALL_LIMIT_S
+from shared.errors import Conflict
 from shared.events.payments import Share
+from shared.idempotency import once
 from tests.conftest import connected
 from tests.payouts.conftest import Payouts, paid
 
@@ -93,10 +99,42 @@ async def test_what_was_requested_is_told_before_the_time_of_the_call_is_over(ea
     await check_told(earned, again)
 
 
-async def test_a_refusal_takes_nothing_from_those_before_it_either(earned: Payouts):
-    other = earned.finance | {"idempotency-key": "payday#100"}
-    assert (await earned.http.post("/api/v1/payouts/approve", json={"ids": []}, headers=other)).status_code == 200
-    results = results_of(await request_all(earned, {"idempotency-key": "payday"}))
-    assert [result["status"] for result in results] == [201] * 100 + [422] * 100 + [503] * 50
-    assert results[100]["problem"]["type"] == "urn:takings:problem:idempotency-key-reused"
+async def test_whom_there_is_no_time_left_for_is_not_tried(earned: Payouts, monkeypatch):
+    """What a call may take is counted from when its body is there: who asks may have waited for the issuer's keys."""
+    limit_s = 2
+    monkeypatch.setattr(payout_requests, "TO_TELL_S", CALL_LIMIT_S - limit_s)
+
+    async def long(*arguments, **options):
+        answer = await once(*arguments, **options)
+        time.sleep(limit_s)  # noqa: ASYNC251 - nothing else happens: the first part is done, in time
+        return answer
+
+    monkeypatch.setattr(payout_requests, "once", long)
+    results = results_of(await request_all(earned, {}))
+    assert [result["status"] for result in results] == [201] * 100 + [503] * 150
+    assert all("nothing was done" in result["problem"]["detail"] for result in results[100:])
     await check_told(earned, results)
+
+
+async def test_a_refusal_takes_nothing_from_those_before_it_either(earned: Payouts, monkeypatch):
+    async def only_the_first(conn, asks, **terms):
+        if asks[0].payee_id != "d0":
+            raise Conflict("Not these.")
+        return await request_payouts(conn, asks, **terms)
+
+    monkeypatch.setattr(payout_requests, "request_payouts", only_the_first)
+    results = results_of(await request_all(earned, {"idempotency-key": "payday"}))
+    assert [result["status"] for result in results] == [201] * 100 + [409] * 100 + [503] * 50
+    await check_told(earned, results)
+
+
+async def test_nobody_chooses_the_key_of_a_part(earned: Payouts):
+    for other in ("payday100", "payday#100", "payday/100"):
+        headers = earned.finance | {"idempotency-key": other}
+        answer = await earned.http.post("/api/v1/payouts/approve", json={"ids": []}, headers=headers)
+        assert answer.status_code == 200
+    headers = earned.finance | {"idempotency-key": "payday 100"}
+    refused = await earned.http.post("/api/v1/payouts/approve", json={"ids": []}, headers=headers)
+    assert refused.status_code == 422
+    results = results_of(await request_all(earned, {"idempotency-key": "payday"}))
+    assert [result["status"] for result in results] == [201] * 250

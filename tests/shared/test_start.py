@@ -38,11 +38,16 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 
 
-def started(service, role, tmp_path):
-    """What a service is like at the moment in which it begins to serve."""
+def command_of(service, role, tmp_path):
+    """How a service is started where nothing answers."""
     around = Surroundings("postgresql://nobody@127.0.0.1:1/none", "127.0.0.1:1", 1, TokenIssuer(tmp_path).public_key,
                           read_or_make_secrets(tmp_path))  # fmt: skip
-    command = service_command(service, role, port=1, around=around, logs=tmp_path)
+    return service_command(service, role, port=1, around=around, logs=tmp_path)
+
+
+def started(service, role, tmp_path):
+    """What a service is like at the moment in which it begins to serve."""
+    command = command_of(service, role, tmp_path)
     argv = [sys.executable, "-c", START, f"services.{service}", role]
     run = subprocess.run(argv, env=command.env, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
@@ -77,3 +82,21 @@ async def test_consumers_that_nothing_puts_off_load_at_once(run, monkeypatch):
     monkeypatch.setattr(process, "_load_consumer", load)
     await run("reporting", role="worker")
     await asyncio.wait_for(loaded.wait(), 20)
+
+
+async def test_who_waits_for_a_database_ends_when_asked_to(tmp_path):
+    """As the first process of a container, too, which no signal ends by itself."""
+    command = command_of("payments", "all", tmp_path)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.payments", "all", env=command.env, cwd=PROJECT, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(20):
+            assert json.loads(await process.stdout.readline())["event"] == "database not reached"
+            process.terminate()
+            lines = (await process.stdout.read()).splitlines()
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert json.loads(lines[-1])["event"] == "stopped"

@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from shared import kafka as kafka_module
 from shared import watch as watch_module
 from shared.offsets import Owed, member_of
-from shared.process import keep_running
 from shared.publisher import ensure_topics
+from shared.tasks import keep_running
 from shared.watch import STALLED_AFTER, Stalled, Watch
 from tests.conftest import end, until
 from tests.shared.streams import Stream

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 from deploy.errors import StackError
@@ -22,6 +22,7 @@ from deploy.operations.rule_history import RuleHistory, rule_history
 from services.alerts.models import Alert
 from services.alerts.raise_alerts import meet_fleets, store
 from services.alerts.worker import EVENTS
+from shared.clocks import utc_now
 from shared.db import bind_tenants
 from shared.events import Received
 from shared.events.tenants import TenantConfigured
@@ -56,12 +57,12 @@ class AlertsBuilding(Building):
         # By tenant: not handled when it was read.
         self._left: defaultdict[str, dict[UUID, Received]] = defaultdict(dict)
         self._untold: list[tuple[str, UUID, str]] = []  # tenant, lost alert, fingerprint of whom its mails were for
-        self._pass_began = datetime.now(UTC)
+        self._pass_began = utc_now()
         self._answers_known_to = UUID(int=0)
 
     async def pages(self) -> AsyncGenerator[Page]:
         """What was left before comes first."""
-        self._pass_began = datetime.now(UTC)
+        self._pass_began = utc_now()
         self._histories.clear()  # a rule may have changed
         for tenant_id, left in list(self._left.items()):
             ids = list(left)

@@ -12,9 +12,10 @@ from services.alerts.acknowledge_alert import acknowledge_alert
 from services.alerts.models import Kind
 from services.alerts.queries import AlertFilter, list_alerts
 from shared.auth import Allow, Principal, Role
+from shared.clocks import utc_now
 from shared.db import Connection, Database
-from shared.edge import actor, utc_now
 from shared.pages import Cursor, Limit, Page, page, read_time_cursor, time_cursor
+from shared.routes import actor
 
 Watcher = Annotated[Principal, Depends(Allow(Role.ADMIN, Role.FINANCE, Role.MANAGER))]
 Status = Literal["open", "acknowledged"]

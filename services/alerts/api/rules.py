@@ -15,10 +15,11 @@ from services.alerts.create_rule import create_rule
 from services.alerts.models import Kind, RuleTerms
 from services.alerts.queries import list_rules
 from shared.auth import Allow, Principal, Role
+from shared.clocks import utc_now
 from shared.db import Connection, Database
-from shared.edge import actor, utc_now
 from shared.fields import Amount, Body, Currency
 from shared.pages import Cursor, Limit, Page, page, read_time_cursor, time_cursor
+from shared.routes import actor
 
 Writer = Annotated[Principal, Depends(Allow(Role.ADMIN, Role.FINANCE))]
 Reader = Annotated[Principal, Depends(Allow(Role.ADMIN, Role.FINANCE, Role.MANAGER))]

@@ -9,10 +9,11 @@ from pydantic import BaseModel, Field
 from services.payments.gateway_accounts import Opened, Vault, open_account, rotate_secret
 from services.payments.queries import list_accounts
 from shared.auth import Allow, Principal, Role
+from shared.clocks import utc_now
 from shared.db import Connection, Database
-from shared.edge import actor, utc_now
 from shared.fields import Body, Id, Text
 from shared.pages import Cursor, Limit, Page, page, read_text_cursor, write_cursor
+from shared.routes import actor
 
 Keeper = Annotated[Principal, Depends(Allow(Role.ADMIN, Role.SYSTEM))]
 

@@ -17,8 +17,8 @@ from shared import tenants
 from shared.audit import Actor
 from shared.auth import Allow, Principal, Role, own_only
 from shared.batch import Gather
+from shared.clocks import utc_now
 from shared.db import Connection, Database
-from shared.edge import SAME_AGAIN, actor, parse_items, results, utc_now, weave
 from shared.errors import DomainError
 from shared.field_errors import FieldsInvalid
 from shared.fields import Amount, Body, Currency, Id, Instant, Items, Method, Results, Text
@@ -34,6 +34,7 @@ from shared.pages import (
     read_time_cursor,
     time_cursor,
 )
+from shared.routes import SAME_AGAIN, actor, parse_items, results, weave
 
 READERS = (Role.ADMIN, Role.FINANCE, Role.SYSTEM)
 Recorder = Annotated[Principal, Depends(Allow(Role.SYSTEM, Role.ADMIN, Role.FINANCE))]

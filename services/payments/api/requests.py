@@ -10,14 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from services.payments.queries import get_request
 from services.payments.register_requests import NewRequest, Registered, register_requests
 from shared.auth import Allow, Principal, Role, own_only
+from shared.clocks import utc_now
 from shared.db import LOCK_LIMIT_MS, Connection, Database
-from shared.edge import SAME_AGAIN, actor, parse_items, results, utc_now, weave
 from shared.errors import DomainError
 from shared.field_errors import FieldsInvalid
 from shared.fields import Body, Currency, Due, Id, Instant, Items, PathId, Results, Text
 from shared.idempotency import Key, once
 from shared.ids import new_id
 from shared.money import WHOLE_BP, equal_shares
+from shared.routes import SAME_AGAIN, actor, parse_items, results, weave
 
 Booking = Annotated[Principal, Depends(Allow(Role.SYSTEM, Role.ADMIN))]
 READERS = (Role.SYSTEM, Role.ADMIN, Role.FINANCE, Role.MANAGER)

@@ -9,10 +9,11 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from services.payments.configure_tenant import Tenant, change_tenant, create_tenant, get_tenant
 from shared.auth import Allow, Principal, Role
+from shared.clocks import utc_now
 from shared.db import Database
-from shared.edge import SAME_AGAIN, actor, utc_now
 from shared.errors import Forbidden
 from shared.fields import Body, Currency, Slug, Text
+from shared.routes import SAME_AGAIN, actor
 
 _known_zones = cache(available_timezones)  # reads hundreds of files
 

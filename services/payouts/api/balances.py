@@ -8,8 +8,8 @@ from pydantic import BaseModel
 from services.payouts.queries import list_balances
 from shared import tenants
 from shared.auth import Allow, Principal, Role, own_only
+from shared.clocks import utc_now
 from shared.db import Database
-from shared.edge import utc_now
 from shared.fields import Currency, Id
 from shared.pages import Cursor, Limit, Page, page, read_text_cursor, write_cursor
 

@@ -11,11 +11,12 @@ from services.payouts.models import Plan
 from services.payouts.queries import list_plans
 from services.payouts.set_commission import set_commission
 from shared.auth import Allow, Principal, Role
+from shared.clocks import utc_now
 from shared.db import Connection, Database
-from shared.edge import actor, utc_now
 from shared.fields import Body, Id
 from shared.money import WHOLE_BP
 from shared.pages import BadCursor, Cursor, Limit, Page, page, read_text_cursor, write_cursor
+from shared.routes import actor
 
 Keeper = Annotated[Principal, Depends(Allow(Role.ADMIN, Role.FINANCE))]
 

@@ -12,11 +12,12 @@ from services.payouts.decide_payouts import Decision, decide_payouts
 from services.payouts.models import PayoutStatus
 from services.payouts.queries import get_payout
 from shared.auth import Allow, Principal, Role
+from shared.clocks import utc_now
 from shared.db import Connection, Database
-from shared.edge import actor, results, utc_now
 from shared.errors import DomainError
 from shared.fields import Body, Results, Text
 from shared.idempotency import Key, once
+from shared.routes import actor, results
 
 Finance = Annotated[Principal, Depends(Allow(Role.FINANCE, Role.ADMIN))]
 Means = Literal["bank_transfer", "cash", "wallet"]

@@ -1,8 +1,8 @@
 """Payouts asked for: by the payee, or by finance for many payees at once."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -14,15 +14,16 @@ from services.payouts.queries import get_payout
 from services.payouts.request_payouts import Ask, Requested, request_payouts
 from shared import tenants
 from shared.auth import Allow, Principal, Role
-from shared.db import CALL_LIMIT_S, Connection, Database
-from shared.edge import actor, utc_now
-from shared.errors import DomainError, Forbidden, Invalid, Unavailable
+from shared.clocks import utc_now
+from shared.db import Connection, Database
+from shared.errors import DomainError, Forbidden, Unavailable
 from shared.fields import Amount, Body, Currency, Id
-from shared.idempotency import KEY_LIMIT, Key, once
+from shared.idempotency import Key, once
 from shared.problems import problem_response
+from shared.routes import actor, ends_at_of
 
 SLICE = 100  # payees a transaction: with thousands of earnings each, more would take longer than a call may
-SLICES_LIMIT_S = CALL_LIMIT_S - 0.5  # sooner than the call is ended: what has been requested is still to be told
+TO_TELL_S = 0.5  # before the call is ended: what has been requested is still to be told
 Finance = Annotated[Principal, Depends(Allow(Role.FINANCE, Role.ADMIN))]
 
 
@@ -67,24 +68,20 @@ def _result(index: int, ask: Ask, outcome: Requested | DomainError) -> RequestRe
     return RequestResult(index=index, status=201, payee_id=ask.payee_id, id=outcome.payout_id, amount=outcome.amount)
 
 
-def _not_requested(asks: Sequence[Ask], start: int, refusal: Response) -> Iterator[RequestResult]:
-    """Whoever stands from `start` on: a slice that was answered with `refusal`, and then those not tried any more."""
-    refused = msgspec.json.decode(bytes(refusal.body))
-    untried = Unavailable("Those before this one could not be requested: nothing was done, send it again.").problem()
-    for index, ask in enumerate(asks[start:], start):
-        problem = refused if index < start + SLICE else untried
-        yield RequestResult(index=index, status=problem["status"], payee_id=ask.payee_id, problem=problem)
+def _refused(asks: Sequence[Ask], start: int, problem: dict[str, Any]) -> list[RequestResult]:
+    """The same for all of `asks`, the first of whom stands at `start`."""
+    return [
+        RequestResult(index=index, status=problem["status"], payee_id=ask.payee_id, problem=problem)
+        for index, ask in enumerate(asks, start)
+    ]
 
 
-def _suffix(start: int) -> str:
-    return f"#{start}" if start else ""
-
-
-def _refuse_key_without_room(key: str | None, payees: int) -> None:
-    # Before the first slice: when a later one is refused, what the earlier ones requested stays.
-    room = KEY_LIMIT - len(_suffix(max(0, payees - 1) // SLICE * SLICE))
-    if key is not None and len(key) > room:
-        raise Invalid(f"An Idempotency-Key for {payees} payees is at most {room} characters.", field="Idempotency-Key")
+def _untried(everyone: Sequence[Ask], start: int) -> list[RequestResult]:
+    """Whoever stands from `start` on, for whom there was no time any more, or no luck before."""
+    refusal = Unavailable(
+        "Those before this one took all the time there is, or failed: nothing was done, send it again."
+    )
+    return _refused(everyone[start:], start, refusal.problem())
 
 
 def router(db: Database) -> APIRouter:
@@ -127,13 +124,14 @@ def router(db: Database) -> APIRouter:
         They are requested a hundred at a time. Where a later hundred fails, what was requested before stays and is
         answered; whoever was not reached has the status 503. Sent again under the same key, only those are tried anew.
         """
-        _refuse_key_without_room(key, len(body.payee_ids))
         everyone = [Ask(payee_id) for payee_id in body.payee_ids]
-        ends_at = asyncio.get_running_loop().time() + SLICES_LIMIT_S
+        clock, ends_at = asyncio.get_running_loop().time, ends_at_of(request) - TO_TELL_S
         merged = RequestResults(results=[])
         for start in range(0, len(everyone), SLICE):
             asks = everyone[start : start + SLICE]
-            slice_key = f"{key}{_suffix(start)}" if key is not None else None
+            if start and clock() >= ends_at:
+                merged.results += _untried(everyone, start)
+                break
 
             async def effect(conn: Connection, asks: Sequence[Ask] = asks, start: int = start) -> tuple[int, BaseModel]:
                 outcomes = await request_(conn, request, caller, asks, body.currency)
@@ -142,7 +140,7 @@ def router(db: Database) -> APIRouter:
 
             try:
                 async with asyncio.timeout_at(ends_at):
-                    answer = await once(request, db, effect, caller=caller, key=slice_key, now=utc_now())
+                    answer = await once(request, db, effect, caller=caller, key=key, now=utc_now(), part=start)
             except Exception as error:
                 if start == 0:
                     raise
@@ -153,7 +151,8 @@ def router(db: Database) -> APIRouter:
             elif start == 0:
                 return answer
             else:
-                merged.results += _not_requested(everyone, start, answer)
+                merged.results += _refused(asks, start, msgspec.json.decode(bytes(answer.body)))
+                merged.results += _untried(everyone, start + SLICE)
                 break
         return Response(merged.model_dump_json(), media_type="application/json")
 

@@ -1,7 +1,6 @@
-"""What the route modules of every service need: the clock, the actor, batches whose items stand on their own."""
+"""What the route modules of every service need: the actor, the time that is left, batches whose items stand on their own."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -18,9 +17,10 @@ Model = TypeVar("Model")
 Outcome = TypeVar("Outcome")
 
 
-def utc_now() -> datetime:
-    """The clock, read at the edge and passed in."""
-    return datetime.now(UTC)
+def ends_at_of(request: Request) -> float:
+    """When this call is ended, by the clock of the loop."""
+    ends_at: float = request.scope["takings.ends_at"]
+    return ends_at
 
 
 def actor(request: Request, caller: Principal) -> Actor:
