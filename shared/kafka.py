@@ -1,7 +1,6 @@
 """The one consumer policy. Nothing is lost, nothing blocks, what cannot be applied is set aside."""
 
 import asyncio
-import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,9 +18,10 @@ from shared.clocks import utc_now
 from shared.db import is_transient
 from shared.dead_letters import set_aside
 from shared.events import Apply, Decoder, Received, Undecodable
+from shared.kafka_client import end_client
 from shared.log import logger
 from shared.offsets import Batch, Owed
-from shared.publisher import Publisher, ensure_topics
+from shared.publisher import Publisher, ensure_topics, is_reached
 from shared.watch import Lag, Stalled, Watch
 
 log = logger(__name__)
@@ -37,7 +37,9 @@ SESSION_LIMIT_MS = 6_000
 REQUEST_LIMIT_MS = 8_000  # so long, too, may a broker say nothing before another connection is tried
 METADATA_MAX_AGE_MS = 5_000  # a broker that has lost its data gets its topics anew, under the eyes of running readers
 LOOK_EVERY_S = 2.0
-LET_GO_LIMIT_S = 10.0  # a request that is not answered, and a moment
+DOUBTS = 5  # a client that could do nothing either, say while the process stood still, goes on within these looks
+START_LIMIT_S = 60.0
+LET_GO_LIMIT_S = 10.0
 STOP_LIMIT_S = 2.0  # less than a service has for its end: the group must hear that this member leaves
 
 
@@ -103,32 +105,26 @@ class Consumer:
             while not await self._started():
                 await asyncio.sleep(1)
             consumer: AIOKafkaConsumer = self._subscriber.consumer
-            watch = Watch(self._owed, now=time.monotonic())
+            watch, doubts = Watch(self._owed, now=time.monotonic()), 0
             while True:
                 await self._owed.settle(consumer)
-                if watch.stands_still(consumer, busy=self._busy, now=time.monotonic()):
-                    if await self._reached():
-                        raise Stalled(f"{self._group_id} neither reads nor says why")
+                if not watch.stands_still(consumer, busy=self._busy, now=time.monotonic()):
+                    doubts = 0
+                elif not await is_reached(self._bootstrap):
                     watch.forgive(now=time.monotonic())
+                elif (doubts := doubts + 1) > DOUBTS:
+                    raise Stalled(f"{self._group_id} neither reads nor says why")
                 await lag.measure(consumer)
                 await asyncio.sleep(LOOK_EVERY_S)
         finally:
-            lag.forget()
+            lag.show_only(set())
             await self._let_go()
 
-    async def _reached(self) -> bool:
+    async def _started(self) -> bool:
         try:
             await ensure_topics(self._bootstrap, self._topics)
-        except (KafkaError, OSError, TimeoutError) as error:
-            log.warning("broker not reached", error=repr(error))
-            return False
-        return True
-
-    async def _started(self) -> bool:
-        if not await self._reached():
-            return False
-        try:
-            await self._broker.start()
+            async with asyncio.timeout(START_LIMIT_S):
+                await self._broker.start()
         except (KafkaError, OSError, TimeoutError) as error:
             log.warning("cannot consume yet", error=repr(error))
             await self._let_go()
@@ -136,12 +132,21 @@ class Consumer:
         return True
 
     async def _let_go(self) -> None:
+        consumer: Any = self._subscriber.consumer
+        has_stopped = await self._stopped()
+        if consumer is not None:
+            await end_client(consumer._client, consumer._coordinator, consumer._fetcher)  # noqa: SLF001
+        if not has_stopped:
+            await self._stopped()  # now it comes to the rest
+
+    async def _stopped(self) -> bool:
         try:
             async with asyncio.timeout(LET_GO_LIMIT_S):
                 await self._broker.stop()
-        except TimeoutError:  # its heartbeats would keep its partitions from whoever comes after it
-            log.error("the Kafka client does not end, so this process does")
-            signal.raise_signal(signal.SIGTERM)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client is ended all the same
+            log.warning("the Kafka client does not end by itself", error=repr(error))
+            return False
+        return True
 
     async def _parse(self, records: tuple[ConsumerRecord, ...]) -> Batch:
         # FastStream's own parser decodes headers, and one that is not UTF-8 would make the batch fail for ever.
@@ -208,9 +213,11 @@ class Consumer:
                 log.error("event set aside", event_id=str(live[0][1].id), error=repr(error), exc_info=error)
                 dead.append((live[0][0], f"not applicable: {error!r}"))
                 return
-            middle = len(live) // 2
-            await self._apply_or_isolate(live[:middle], dead)
-            await self._apply_or_isolate(live[middle:], dead)
+        else:
+            return
+        middle = len(live) // 2
+        await self._apply_or_isolate(live[:middle], dead)
+        await self._apply_or_isolate(live[middle:], dead)
 
     async def _through_outages(
         self, call: Callable[[Any], Awaitable[Any]], argument: Any, *, may_be_too_much: bool = False

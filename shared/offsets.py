@@ -6,6 +6,7 @@ just lost its data takes that: readers would go on where the lost topics ended, 
 
 # ruff: noqa: SLF001 - nothing public says whether this consumer is a member
 
+from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import ConsumerRecord, OffsetAndMetadata, TopicPartition
@@ -25,18 +26,18 @@ class Owed:
     def __init__(self) -> None:
         self._offsets: dict[TopicPartition, int] = {}
         self._member: Member = (-1, "")
-        self.told = 0  # how often the group has listened
+        self._may_come_late = False
+        self.times_told = 0
 
     def __bool__(self) -> bool:
         return bool(self._offsets)
 
     def add(self, member: Member, records: tuple[ConsumerRecord, ...]) -> None:
-        """The group owes `member` that these count as read."""
+        """These count as read from now on, by who was `member` when reading them."""
         if member != self._member:
             self._member, self._offsets = member, {}
         for record in records:
-            place = TopicPartition(record.topic, record.partition)
-            self._offsets[place] = max(self._offsets.get(place, 0), record.offset + 1)
+            self._offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
 
     async def settle(self, consumer: Any) -> None:
         """Tell the group. What cannot be told now is told the next time; what never is comes again."""
@@ -53,8 +54,12 @@ class Owed:
             )
         except KafkaError as error:
             log.warning("offsets not committed yet", error=repr(error))
+            self._may_come_late = True
             return
-        self.told += 1
+        self.times_told += 1
+        if self._may_come_late:  # behind this one, of which nothing would be left then: so it is said again
+            self._may_come_late = False
+            return
         self._offsets = {place: at for place, at in self._offsets.items() if offered.get(place) != at}
 
 
@@ -78,7 +83,31 @@ def member_of(consumer: Any) -> Member:
     return consumer._coordinator.generation, consumer._coordinator.member_id
 
 
-def is_without_partitions(consumer: Any) -> bool:
-    """Whether the group has given them all to others."""
-    assignment = consumer._subscription.subscription.assignment
-    return assignment is not None and not assignment.tps
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a client stands with its group and its partitions."""
+
+    is_member: bool
+    asked_at: dict[TopicPartition, int | None]  # of which partition it heard when, news or not
+    behind: dict[TopicPartition, int]  # the position in those of which it knows that there is more
+
+
+def standing_of(consumer: Any) -> Standing:
+    """As the client itself has it now."""
+    coordinator, subscription = consumer._coordinator, consumer._subscription
+    is_member = not (
+        coordinator._coordination_task.done()
+        or coordinator._rejoin_needed_fut.done()
+        or subscription.reassignment_in_progress
+        or subscription.subscription.assignment is None
+    )
+    places = {place: subscription.subscription.assignment.state_value(place) for place in consumer.assignment()}
+    return Standing(
+        is_member,
+        {place: state.timestamp for place, state in places.items()},
+        {
+            place: state.position
+            for place, state in places.items()
+            if state.has_valid_position and state.highwater is not None and state.position < state.highwater
+        },
+    )

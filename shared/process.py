@@ -5,7 +5,7 @@ import gc
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -156,14 +156,20 @@ def _on_signals(leave: Callable[[], object]) -> None:
 async def _server_is_safe(service: Service) -> bool:
     """Wait until the database says so; false when this process is to end before that."""
     asking = asyncio.create_task(_refuse_unsafe_server(service.db), name="refuse-unsafe-server")
-    _on_signals(asking.cancel)
-    try:
+    told_to_end = False
+
+    def leave() -> None:
+        nonlocal told_to_end
+        told_to_end = True
+        asking.cancel()
+
+    _on_signals(leave)
+    with suppress(asyncio.CancelledError):
         await asking
-    except asyncio.CancelledError:
+    if told_to_end:
         await stop(service, [])
         log.info("stopped")
-        return False
-    return True
+    return not told_to_end
 
 
 async def _refuse_unsafe_server(db: Database) -> None:

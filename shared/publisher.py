@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrP
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from shared import telemetry
+from shared.kafka_client import end_client
 from shared.log import logger
 
 log = logger(__name__)
@@ -114,29 +115,8 @@ async def _stop(producer: AIOKafkaProducer) -> None:
     except (KafkaError, OSError, TimeoutError) as error:
         log.warning("producer did not stop cleanly", error=repr(error))
     finally:
-        await _end(producer)
-
-
-async def _end(producer: AIOKafkaProducer) -> None:
-    # The client's own `stop` waits until all has arrived. Given up, it leaves tasks that try for ever, and would send
-    # old events behind newer ones once the broker is back. No public name leads to these tasks or to the sockets.
-    client = producer.client
-    parts = (producer._sender, producer._message_accumulator, client)  # noqa: SLF001
-    tasks = [task for task in asyncio.all_tasks() if any(_whose(task) is part for part in parts)]
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=STOP_LIMIT_S)
-    for connection in client._conns.values():  # noqa: SLF001
-        if connection._writer is not None:  # noqa: SLF001
-            connection._writer.transport.abort()  # noqa: SLF001 - closed, it would first write what it still holds
-    await client.close()
-
-
-def _whose(task: asyncio.Task[object]) -> object:
-    """The object whose method the task runs."""
-    frame = getattr(task.get_coro(), "cr_frame", None)
-    return frame and frame.f_locals.get("self")
+        # Given up, it would send old events behind newer ones once the broker is back.
+        await end_client(producer.client, producer._sender, producer._message_accumulator)  # noqa: SLF001
 
 
 async def _send(producer: AIOKafkaProducer, messages: Sequence[Message]) -> None:
@@ -174,6 +154,16 @@ async def _submit(producer: AIOKafkaProducer, place: tuple[str, int], batch: Bat
 
 def _put(batch: BatchBuilder, message: Message) -> bool:
     return batch.append(timestamp=None, key=message.key, value=message.value, headers=list(message.headers)) is not None
+
+
+async def is_reached(bootstrap: str) -> bool:
+    """Whether a broker answers now."""
+    try:
+        await create_topics(bootstrap, {})
+    except (KafkaError, OSError, TimeoutError) as error:
+        log.warning("broker not reached", error=repr(error))
+        return False
+    return True
 
 
 async def ensure_topics(bootstrap: str, topics: Sequence[str]) -> None:

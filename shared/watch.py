@@ -11,9 +11,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from shared import telemetry
-from shared.offsets import Owed, is_without_partitions
+from shared.offsets import Owed, Standing, standing_of
 
-STALLED_AFTER = timedelta(seconds=30)  # a healthy one hears of each partition some times a second, news or not
+STALLED_AFTER = timedelta(seconds=30)  # what a healthy client does, it does some times a second
 
 
 class Stalled(Exception):
@@ -25,25 +25,34 @@ class Watch:
 
     def __init__(self, owed: Owed, *, now: float) -> None:
         self._owed = owed
-        self._read: dict[TopicPartition, int | None] = {}
-        self._told = owed.told
+        self._before = Standing(False, {}, {})
+        self._times_told = owed.times_told
         self.forgive(now=now)
 
     def forgive(self, *, now: float) -> None:
         """It could not have moved until now."""
-        self._read_at = self._told_at = now
+        self._joined_at = self._asked_at = self._told_at = now
+        self._behind_since: dict[TopicPartition, float] = {}
 
     def stands_still(self, consumer: AIOKafkaConsumer, *, busy: bool, now: float) -> bool:
-        """Whether nothing was read, or nothing that was read was committed, for longer than can be right.
+        """Whether it has not done for too long what must go on: be a member, ask for news, hand them over, commit.
 
-        Who is busy with what it has read need not read on.
+        Who is busy with what was handed over need not do the first three.
         """
-        read = {place: consumer.last_poll_timestamp(place) for place in consumer.assignment()}
-        if busy or read != self._read or is_without_partitions(consumer):
-            self._read, self._read_at = read, now
-        if not self._owed or self._owed.told != self._told:
-            self._told, self._told_at = self._owed.told, now
-        return now - min(self._read_at, self._told_at) > STALLED_AFTER.total_seconds()
+        standing = standing_of(consumer)
+        if busy or standing.is_member:
+            self._joined_at = now
+        if busy or standing.asked_at != self._before.asked_at or not standing.asked_at:
+            self._asked_at = now
+        if not self._owed or self._owed.times_told != self._times_told:
+            self._times_told, self._told_at = self._owed.times_told, now
+        self._behind_since = {
+            place: now if busy or self._before.behind.get(place) != position else self._behind_since.get(place, now)
+            for place, position in standing.behind.items()
+        }
+        self._before = standing
+        since = min(self._joined_at, self._asked_at, self._told_at, *self._behind_since.values())
+        return now - since > STALLED_AFTER.total_seconds()
 
 
 class Lag:
@@ -52,23 +61,22 @@ class Lag:
     def __init__(self) -> None:
         self._shown: set[TopicPartition] = set()
 
-    def forget(self, places: set[TopicPartition] | None = None) -> None:
-        """Another member's from now on, all or some: what their lag was here would be shown for ever."""
-        for place in set(self._shown) if places is None else places:
+    def show_only(self, places: set[TopicPartition]) -> None:
+        """The others are another member's from now on: what their lag was here would be shown for ever."""
+        for place in self._shown - places:
             telemetry.CONSUMER_LAG.remove(place.topic, str(place.partition))
-            self._shown.discard(place)
+        self._shown &= places
 
     async def measure(self, consumer: AIOKafkaConsumer) -> None:
         """Show what it is now."""
-        assigned = consumer.assignment()
-        self.forget(self._shown - assigned)
-        for place in assigned:
-            end = consumer.highwater(place)
+        self.show_only(consumer.assignment())
+        for place in consumer.assignment():
             try:
                 async with asyncio.timeout(1):
                     position = await consumer.position(place)
             except (KafkaError, TimeoutError):
                 continue  # being assigned or revoked just now
+            end = consumer.highwater(place) if place in consumer.assignment() else None
             if end is not None:
                 telemetry.CONSUMER_LAG.labels(place.topic, str(place.partition)).set(max(0, end - position))
                 self._shown.add(place)

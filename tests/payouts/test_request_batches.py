@@ -1,5 +1,6 @@
 """A batch of payouts is requested a hundred at a time: what was requested is told, whatever becomes of the others."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import pytest
 from services.payouts.api import payout_requests
 from services.payouts.request_payouts import request_payouts
 from shared import idempotency
+from shared.auth import Verifier
 from shared.db import CALL_LIMIT_S
 from shared.errors import Conflict
 from shared.events.payments import Share
@@ -100,7 +102,6 @@ async def test_what_was_requested_is_told_before_the_time_of_the_call_is_over(ea
 
 
 async def test_whom_there_is_no_time_left_for_is_not_tried(earned: Payouts, monkeypatch):
-    """What a call may take is counted from when its body is there: who asks may have waited for the issuer's keys."""
     limit_s = 2
     monkeypatch.setattr(payout_requests, "TO_TELL_S", CALL_LIMIT_S - limit_s)
 
@@ -114,6 +115,21 @@ async def test_whom_there_is_no_time_left_for_is_not_tried(earned: Payouts, monk
     assert [result["status"] for result in results] == [201] * 100 + [503] * 150
     assert all("nothing was done" in result["problem"]["detail"] for result in results[100:])
     await check_told(earned, results)
+
+
+async def test_the_time_of_a_call_begins_when_its_body_is_there(earned: Payouts, monkeypatch):
+    """Not when its token has been checked, for which the issuer's keys may have been waited for."""
+    limit_s = 1
+    monkeypatch.setattr(payout_requests, "TO_TELL_S", CALL_LIMIT_S - limit_s)
+    principal = Verifier.principal
+
+    async def slow(*arguments):
+        await asyncio.sleep(limit_s)
+        return await principal(*arguments)
+
+    monkeypatch.setattr(Verifier, "principal", slow)
+    assert (await request_all(earned, {})).status_code == 503
+    await check_told(earned, [])
 
 
 async def test_a_refusal_takes_nothing_from_those_before_it_either(earned: Payouts, monkeypatch):

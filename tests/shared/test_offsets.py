@@ -1,12 +1,13 @@
 """Offsets are committed in the name of a member, and of nothing but what has had its effect; a late commit is made good."""
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
-from shared.offsets import Batch, Owed
+from shared.offsets import Batch, Owed, member_of
 from shared.publisher import ensure_topics
 from tests.conftest import until
 from tests.shared.topics import committed, new_topic, producing
@@ -78,22 +79,49 @@ async def test_a_member_commits_what_has_had_its_effect_and_not_what_it_has_read
         assert not owed
 
 
+async def lost(*_):
+    raise GroupCoordinatorNotAvailableError
+
+
 async def test_what_cannot_be_committed_now_is_committed_later(kafka, topic, monkeypatch):
-    """Without another batch: after the last one of a day there is none."""
+    """Without another batch: after the last one of a day there is none. And twice: the first may still come, too late."""
     owed = Owed()
     async with member(kafka, topic) as consumer:
         first, second = await consumer.getone(), await consumer.getone()
         commit = consumer._coordinator._do_commit_offsets
-
-        async def lost(*_):
-            raise GroupCoordinatorNotAvailableError
-
         monkeypatch.setattr(consumer._coordinator, "_do_commit_offsets", lost)
         await Batch((first,), consumer, owed).ack()
         await Batch((second,), consumer, owed).ack()
         assert owed
         assert await committed(kafka, topic) == 0
         monkeypatch.setattr(consumer._coordinator, "_do_commit_offsets", commit)
+        await owed.settle(consumer)
+        assert await committed(kafka, topic) == 2
+        await consumer.commit({TopicPartition(topic, first.partition): 1})  # what was given up arrives
+        await owed.settle(consumer)
+        assert await committed(kafka, topic) == 2
+        assert not owed
+
+
+async def test_what_is_owed_while_others_are_committed_stays_owed(kafka, topic, monkeypatch):
+    owed, begun, go_on = Owed(), asyncio.Event(), asyncio.Event()
+    async with member(kafka, topic) as consumer:
+        first, second = await consumer.getone(), await consumer.getone()
+        commit = consumer._coordinator._do_commit_offsets
+
+        async def slow(*arguments):
+            begun.set()
+            await go_on.wait()
+            await commit(*arguments)
+
+        monkeypatch.setattr(consumer._coordinator, "_do_commit_offsets", slow)
+        committing = asyncio.create_task(Batch((first,), consumer, owed).ack())
+        await begun.wait()
+        owed.add(member_of(consumer), (second,))
+        go_on.set()
+        await committing
+        assert await committed(kafka, topic) == 1
+        assert owed
         await owed.settle(consumer)
         assert await committed(kafka, topic) == 2
         assert not owed

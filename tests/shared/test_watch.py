@@ -1,22 +1,24 @@
 """A consumer whose client stops without a word is seen, and a new one takes its place."""
 
 import asyncio
-import signal
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import KafkaError
 
 from shared import kafka as kafka_module
+from shared import publisher
 from shared import watch as watch_module
+from shared.kafka_client import _whose
 from shared.offsets import Owed, member_of
 from shared.publisher import ensure_topics
 from shared.tasks import keep_running
 from shared.watch import STALLED_AFTER, Stalled, Watch
 from tests.conftest import end, until
 from tests.shared.streams import Stream
-from tests.shared.topics import Door, committed
+from tests.shared.topics import Door
 
 LIMIT_S = STALLED_AFTER.total_seconds()
 
@@ -40,13 +42,14 @@ async def client(stream):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(watch_module, "STALLED_AFTER", timedelta(seconds=1))
+    monkeypatch.setattr(watch_module, "STALLED_AFTER", timedelta(seconds=3))
     monkeypatch.setattr(kafka_module, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(kafka_module, "LET_GO_LIMIT_S", 1.0)
 
 
-async def until_polled(client):
-    """It hears of each of its partitions anew."""
-    before = {place: client.last_poll_timestamp(place) for place in client.assignment()}
+async def until_polled(client, places=None):
+    """It hears of each of its partitions anew, or of each of `places`."""
+    before = {place: client.last_poll_timestamp(place) for place in places or client.assignment()}
 
     async def polled():
         return before and all(client.last_poll_timestamp(place) != at for place, at in before.items())
@@ -54,13 +57,33 @@ async def until_polled(client):
     await until(polled)
 
 
-async def hang(client):
-    """As it happens: the client reads no more, and its heartbeats go on."""
+async def it_asks_no_more(client):
     fetcher = client._fetcher
     tasks = {fetcher._fetch_task, *fetcher._pending_tasks}
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
+
+
+async def it_gives_its_group_up(client):
+    """As after an error that the client does not expect: all that it says then is said to who takes what it has read."""
+
+    async def fail():
+        raise KafkaError("an error that nobody expects")
+
+    client._coordinator._coordination_task.cancel()
+    client._coordinator._coordination_task = task = asyncio.create_task(fail())
+    await asyncio.wait({task})
+
+
+async def its_group_never_comes_together(client):
+    """As when it waits for its own heartbeats to end: it asks for news on and on, and hands none over."""
+    client._coordinator._coordination_task.cancel()
+    client._coordinator._coordination_task = asyncio.create_task(asyncio.Event().wait())
+    client._subscription.begin_reassignment()
+
+
+HANGS = pytest.mark.parametrize("hang", [it_asks_no_more, it_gives_its_group_up, its_group_never_comes_together])
 
 
 async def test_who_has_nothing_to_read_does_not_stand_still(client):
@@ -70,7 +93,8 @@ async def test_who_has_nothing_to_read_does_not_stand_still(client):
         assert not watch.stands_still(client, busy=False, now=hour * 3_600)
 
 
-async def test_who_is_told_of_nothing_stands_still_unless_busy(client):
+@HANGS
+async def test_who_hangs_stands_still_unless_busy(client, hang):
     watch = Watch(Owed(), now=0)
     await until_polled(client)
     assert not watch.stands_still(client, busy=False, now=1)
@@ -82,6 +106,26 @@ async def test_who_is_told_of_nothing_stands_still_unless_busy(client):
     assert watch.stands_still(client, busy=False, now=2 * LIMIT_S + 11)
     watch.forgive(now=2 * LIMIT_S + 11)
     assert not watch.stands_still(client, busy=False, now=3 * LIMIT_S)
+    client._coordinator._coordination_task.cancel()
+
+
+async def test_who_keeps_its_news_of_one_partition_to_itself_stands_still(client, stream):
+    """Although it goes on asking for those of all others."""
+    watch = Watch(Owed(), now=0)
+    await until_polled(client)
+    await stream.send(1)
+
+    async def knows():
+        return any(client.highwater(place) for place in client.assignment())
+
+    await until(knows)
+    others = {place for place in client.assignment() if not client.highwater(place)}
+    for now in (1, LIMIT_S, LIMIT_S + 2):
+        await until_polled(client, others)
+        still = watch.stands_still(client, busy=False, now=now)
+        assert still == (now > LIMIT_S + 1)
+    assert await client.getone()
+    assert not watch.stands_still(client, busy=False, now=LIMIT_S + 3)
 
 
 async def test_who_is_one_too_many_in_its_group_does_not_stand_still(client):
@@ -118,13 +162,34 @@ async def kept_running(stream, **options):
         await end(task)
 
 
-async def test_a_consumer_whose_client_hangs_is_started_again(stream, impatient):
+async def until_replaced(consumers):
+    """There is a new one, which has its partitions: the group may have had to miss the old one first."""
+
+    async def has_partitions():
+        client = consumers[-1]._subscriber.consumer
+        return consumers[-1] is not consumers[0] and client and client.assignment()
+
+    await until(has_partitions, within_s=30)
+
+
+async def nobody_takes_what_it_reads(client):
+    (loop,) = (task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__name__", "") == "_run_consume_loop")
+    loop.cancel()
+
+
+@pytest.mark.parametrize(
+    "hang", [it_asks_no_more, it_gives_its_group_up, its_group_never_comes_together, nobody_takes_what_it_reads]
+)
+async def test_a_consumer_whose_client_hangs_is_started_again(stream, impatient, hang):
     async with kept_running(stream) as consumers:
-        await hang(consumers[0]._subscriber.consumer)
-        await stream.send(2, 3)
-        await stream.wait_until_committed(3)
-        assert len(consumers) == 2
-    assert stream.applied == [1, 2, 3]
+        client = consumers[0]._subscriber.consumer
+        await hang(client)
+        await stream.send(2, 3)  # the first of them it may have been waiting for already
+        await until_replaced(consumers)
+        await stream.send(4)
+        await stream.wait_until_committed(4)
+        client._coordinator._coordination_task.cancel()
+    assert sorted(set(stream.applied)) == [1, 2, 3, 4]
 
 
 async def test_while_no_broker_answers_the_client_is_left_alone(stream, impatient, monkeypatch):
@@ -132,51 +197,37 @@ async def test_while_no_broker_answers_the_client_is_left_alone(stream, impatien
     door = Door(stream.bootstrap)
     await door.open()
     asked = asyncio.Event()
-    warning = kafka_module.log.warning
+    warning = publisher.log.warning
 
     def heard(text, **details):
         warning(text, **details)
         if text == "broker not reached":
             asked.set()
 
-    monkeypatch.setattr(kafka_module.log, "warning", heard)
+    monkeypatch.setattr(publisher.log, "warning", heard)
     async with kept_running(stream, bootstrap=door.address) as consumers:
         await door.close()
-        await hang(consumers[0]._subscriber.consumer)
+        await it_asks_no_more(consumers[0]._subscriber.consumer)
         await asyncio.wait_for(asked.wait(), 15)
         assert len(consumers) == 1
         await door.open()
         await stream.send(2)
+        await until_replaced(consumers)
         await stream.wait_until_committed(2)
-        assert len(consumers) == 2
     await door.close()
 
 
-async def test_a_client_that_does_not_even_end_takes_its_process_with_it(stream, impatient, monkeypatch):
+async def test_of_a_client_that_does_not_end_nothing_is_left(stream, impatient):
     """Its heartbeats would keep its partitions from everybody."""
-    monkeypatch.setattr(kafka_module, "LET_GO_LIMIT_S", 0.5)
-    told, consumers = asyncio.Event(), []
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
-    try:
-        async with stream.consumer(consumers=consumers) as task:
-            await stream.send(1)
-            await stream.wait_until_committed(1)
-            client = consumers[0]._subscriber.consumer
-            coordinator = client._coordinator
-            coordinator._coordination_task.cancel()
-            with suppress(asyncio.CancelledError):
-                await coordinator._coordination_task
-            coordinator._coordination_task = never = asyncio.create_task(asyncio.Event().wait())
-            await hang(client)
-            await asyncio.wait_for(told.wait(), 15)
-            with pytest.raises(Stalled):
-                await task
-            assert await committed(stream.bootstrap, stream.group) == 1
-            never.cancel()
-            await coordinator._stop_heartbeat_task()
-            await coordinator._stop_commit_offsets_refresh_task()
-            await client._fetcher.close()
-            await client._client.close()
-            await consumers[0]._broker.stop()
-    finally:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+    consumers = []
+    async with stream.consumer(consumers=consumers) as task:
+        await stream.send(1)
+        await stream.wait_until_committed(1)
+        client = consumers[0]._subscriber.consumer
+        await its_group_never_comes_together(client)
+        with pytest.raises(Stalled):
+            await asyncio.wait_for(task, 15)
+    owners = (client, client._client, client._coordinator, client._fetcher)
+    assert not [task for task in asyncio.all_tasks() if any(_whose(task) is owner for owner in owners)]
+    assert not [connection for connection in client._client._conns.values() if connection.connected()]
+    client._coordinator._coordination_task.cancel()
