@@ -46,7 +46,7 @@ def republish(
     """Send a service's event log to its topics again. Readers skip what they know, so it is safe at any time."""
     from deploy.operations.republish_events import Position, republish
 
-    start = Position.parse(after) if after else None
+    start = Position.parse(after) if after is not None else None
     asyncio.run(republish(service, since=_instant(since), after=start, say=typer.echo))
 
 
@@ -123,11 +123,12 @@ def _rebuild_of(read_model: ReadModel) -> "Callable[..., Coroutine[Any, Any, Reb
 def _instant(text: str | None) -> datetime | None:
     if text is None:
         return None
-    instant: datetime | None
+    from shared.fields import plausible
+
     try:
         instant = datetime.fromisoformat(text)
+        if instant.tzinfo is not None:  # else: whose time it would be is not for us to guess
+            return plausible(instant)
     except ValueError:
-        instant = None
-    if instant is None or instant.tzinfo is None:  # whose time it would be is not for us to guess
-        raise StackError(f"{text!r} is no instant: give one like 2026-11-21T08:00:00+03:00")
-    return instant
+        pass
+    raise StackError(f"{text!r} is no instant between 2000 and 2100: give one like 2026-11-21T08:00:00+03:00")

@@ -4,6 +4,7 @@ Kafka deletes no single records, so a decision is a record too, on a topic of it
 is open while there is no decision about it.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ SETTLED_KEPT = {**STAMPED, "cleanup.policy": "compact"}
 SEND_AT_ONCE = 200
 BYTES_AT_ONCE = 8 * 1024 * 1024
 SILENCE_LIMIT_S = 15.0
+REQUEST_LIMIT_MS = 5_000
 
 
 @dataclass(frozen=True)
@@ -189,8 +191,9 @@ class _Reader:
         if not places:
             return
         self._kafka.assign(places)
-        begin, end = await self._kafka.beginning_offsets(places), await self._kafka.end_offsets(places)
-        await self._kafka.seek_to_beginning(*places)
+        async with asyncio.timeout(SILENCE_LIMIT_S):
+            begin, end = await self._kafka.beginning_offsets(places), await self._kafka.end_offsets(places)
+            await self._kafka.seek_to_beginning(*places)
         left = {place for place in places if begin[place] < end[place]}
         heard_at = time.monotonic()
         while left:
@@ -198,19 +201,26 @@ class _Reader:
                 heard_at = time.monotonic()
                 for record in records:
                     yield record
-            left = {place for place in left if await self._kafka.position(place) < end[place]}
+            async with asyncio.timeout(SILENCE_LIMIT_S):
+                left = {place for place in left if await self._kafka.position(place) < end[place]}
             if time.monotonic() - heard_at > SILENCE_LIMIT_S:
                 raise TimeoutError(f"nothing came for {SILENCE_LIMIT_S:.0f} s")
 
 
 @asynccontextmanager
 async def _reading(bootstrap: str) -> AsyncIterator[_Reader]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    kafka = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_LIMIT_MS)
+    kafka = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        request_timeout_ms=REQUEST_LIMIT_MS,
+    )
     try:
-        await admin.start()
-        await kafka.start()
-        described = await admin.describe_topics()
+        async with asyncio.timeout(SILENCE_LIMIT_S):
+            await admin.start()
+            await kafka.start()
+            described = await admin.describe_topics()
         yield _Reader(kafka, {t["topic"]: [TopicPartition(t["topic"], p["partition"]) for p in t["partitions"]]
                               for t in described})  # fmt: skip
     except (KafkaError, OSError, TimeoutError) as error:

@@ -65,6 +65,7 @@ def replay_letters(ids: Ids = None, *, everything: All = False, topic: Topic = N
     typer.echo(f"{records} records sent again, {letters} dead letters settled")
     if broken := [letter.id for letter in chosen if not letter.is_whole]:
         typer.echo(f"{len(broken)} hold no whole record, and can only be dropped: {' '.join(broken[:10])}", err=True)
+        raise typer.Exit(1 if ids else 0)  # who names one has asked for more than what was done
 
 
 @app.command("drop")
@@ -80,6 +81,8 @@ def drop_letters(
     from deploy.operations.access import kafka_bootstrap
     from deploy.operations.dead_letters import drop
 
+    if not why.strip():
+        raise WrongUse("--why: say why, whoever looks for the record will ask")
     bootstrap = kafka_bootstrap()
     chosen = _chosen(bootstrap, ids, everything, topic, reason)
     asyncio.run(drop(bootstrap, chosen, why=why, now=utc_now()))

@@ -21,6 +21,7 @@ ATTEMPTS = 5
 PAUSE_S = 1.0
 SAY_EVERY = 50  # batches
 STATEMENT_LIMIT_S = 60.0
+LARGEST = 2**63 - 1
 
 # The key starts with the tenant: stepping from one tenant to the next reads a page each, however many events there are.
 LOGS = """
@@ -52,7 +53,7 @@ class Position(NamedTuple):
     def parse(cls, text: str) -> "Position":
         """What `str` made. Raises StackError."""
         tenant_id, _, number = text.rpartition(":")
-        if not tenant_id or not number.isdecimal():
+        if not tenant_id or not number.isdecimal() or int(number) > LARGEST:
             raise StackError(f"{text!r} is no place in an event log: give TENANT:NUMBER, as the message said")
         return cls(tenant_id, int(number))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -106,6 +107,8 @@ async def test_what_holds_no_whole_record_is_never_sent_and_can_be_dropped(desk:
     assert await desk.sent_again() == []
     letters = await desk.listed()
     assert [letter["is_whole"] for letter in letters] == [False] * 3
+    assert "can only be dropped" in await desk.takings("replay", letters[0]["id"], status=1)
+    assert "say why" in await desk.takings("drop", "--topic", desk.topic, "--why", " ", status=2)
     assert "Missing option '--why'" in await desk.takings("drop", "--topic", desk.topic, status=2)
     assert await desk.takings("drop", "--topic", desk.topic, "--why", "sent by mistake") == "3 dead letters dropped\n"
     assert await desk.listed() == []
@@ -175,3 +178,11 @@ async def test_a_broker_that_does_not_answer_is_said_in_one_line(desk: Desk):
     said = await Desk("127.0.0.1:1", desk.topic).takings("list", status=1)
     assert said.splitlines()[-1].startswith("takings: Kafka does not answer at 127.0.0.1:1")
     assert "Traceback" not in said
+
+
+async def test_a_broker_that_stands_still_is_not_waited_for_for_ever(desk: Desk, monkeypatch):
+    monkeypatch.setattr(dead_letters, "SILENCE_LIMIT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        said = await asyncio.wait_for(Desk(address, desk.topic).takings("list", status=1), 10)
+    assert said.splitlines()[-1].startswith(f"takings: Kafka does not answer at {address}")

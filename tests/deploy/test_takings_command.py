@@ -35,6 +35,10 @@ def test_token_prints_the_token_and_nothing_else(state: Path) -> None:
         (["tenant", "create", "Acme", "--time-zone", "UTC", "--currency", "KES"], "no stack is running"),
         (["provision"], "TAKINGS_POSTGRES_URL is not set"),
         (["republish", "payments", "--since", "2026-11-21T08:00"], "'2026-11-21T08:00' is no instant"),
+        (["republish", "payments", "--since", "0001-01-01T00:00:00+14:00"], "'0001-01-01T.*' is no instant"),
+        (["republish", "payments", "--since", "9999-12-31T23:59:59-14:00"], "'9999-12-31T.*' is no instant"),
+        (["republish", "payments", "--after", f"demo:{2**63}"], "'demo:9223.*' is no place in an event log"),
+        (["republish", "payments", "--after", ""], "'' is no place in an event log"),
     ],
 )
 def test_what_goes_wrong_is_one_line(state: Path, monkeypatch, arguments: list[str], line: str) -> None:
