@@ -6,6 +6,8 @@ just lost its data takes that: readers would go on where the lost topics ended, 
 
 # ruff: noqa: SLF001 - nothing public says whether this consumer is a member
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,8 @@ from faststream.kafka.message import KafkaAckableMessage, KafkaMessage
 from shared.log import logger
 
 log = logger(__name__)
+
+LOOK_UP_LIMIT_S = 1.0
 
 Member = tuple[int, str]  # the group's generation, and the name that it has given
 
@@ -41,6 +45,10 @@ class Owed:
 
     async def settle(self, consumer: Any) -> None:
         """Tell the group. What cannot be told now is told the next time; what never is comes again."""
+        if self._offsets and consumer._coordinator.coordinator_id is None:
+            with suppress(KafkaError, TimeoutError):  # nobody else may be looking for it
+                async with asyncio.timeout(LOOK_UP_LIMIT_S):
+                    await consumer._coordinator.ensure_coordinator_known()
         assignment = consumer._subscription.subscription.assignment
         if assignment is None or self._member != member_of(consumer) or self._member[0] < 0:
             self._offsets = {}  # whoever is given the partitions reads on from what was told before
