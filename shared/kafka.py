@@ -18,7 +18,7 @@ from shared.clocks import utc_now
 from shared.db import is_transient
 from shared.dead_letters import set_aside
 from shared.events import Apply, Decoder, Received, Undecodable
-from shared.kafka_client import end_client
+from shared.kafka_client import end_client, failure_of
 from shared.log import logger
 from shared.offsets import Batch, Owed
 from shared.publisher import Publisher, ensure_topics, is_reached
@@ -107,6 +107,8 @@ class Consumer:
             consumer: AIOKafkaConsumer = self._subscriber.consumer
             watch, doubts = Watch(self._owed, now=time.monotonic()), 0
             while True:
+                if (failure := failure_of(consumer)) is not None:
+                    raise Stalled(f"{self._group_id} has lost a part of its client") from failure
                 await self._owed.settle(consumer)
                 if not watch.stands_still(consumer, busy=self._busy, now=time.monotonic()):
                     doubts = 0

@@ -1,21 +1,96 @@
-"""Ending a Kafka client whatever it does.
+"""What the Kafka client does not offer by itself: to outlive a lost connection, to be looked at, to be ended."""
 
-Its own ways to end wait until all that is under way has arrived, and where one of them fails the next is not tried. What is
-left then are tasks that go on for ever: heartbeats that keep partitions from whoever comes after, sends of what was given up.
-"""
-
-# ruff: noqa: SLF001 - no public name leads to these tasks or to the sockets
+# ruff: noqa: SLF001 - no public name leads to these tasks, to where it stands or to the sockets
 
 import asyncio
+from dataclasses import dataclass
+from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError
 
 CANCEL_LIMIT_S = 1.0
 CANCEL_TIMES = 3  # before Python 3.12 a task may keep a cancellation to itself
 
+_send = AIOKafkaConnection.send
+
+
+def _send_or_break(connection: AIOKafkaConnection, *request: Any, **options: Any) -> Any:
+    """Send, or break the connection.
+
+    uvloop says with a RuntimeError that the other end is gone, where nobody has told the client yet. It expects none
+    (aiokafka's issue 1038): the task that was just sending ends, and what it did, nobody does any more.
+    """
+    try:
+        return _send(connection, *request, **options)
+    except RuntimeError as error:
+        connection.close(reason=CloseReason.CONNECTION_BROKEN)
+        raise KafkaConnectionError(f"{connection} is broken: {error}") from error
+
+
+AIOKafkaConnection.send = _send_or_break
+
+
+Member = tuple[int, str]  # the group's generation, and the name that it has given
+
+
+def member_of(consumer: Any) -> Member:
+    """As what the group knows this consumer; in generation -1 it does not."""
+    return consumer._coordinator.generation, consumer._coordinator.member_id
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a client stands with its group and its partitions."""
+
+    is_member: bool
+    asked_at: dict[TopicPartition, int | None]  # of which partition it heard when, news or not
+    behind: dict[TopicPartition, int]  # the position in those of which it knows that there is more
+
+
+def standing_of(consumer: Any) -> Standing:
+    """As the client itself has it now."""
+    coordinator, subscription = consumer._coordinator, consumer._subscription
+    is_member = not (
+        coordinator._rejoin_needed_fut.done()
+        or subscription.reassignment_in_progress
+        or subscription.subscription.assignment is None
+    )
+    places = {place: subscription.subscription.assignment.state_value(place) for place in consumer.assignment()}
+    return Standing(
+        is_member,
+        {place: state.timestamp for place, state in places.items()},
+        {
+            place: state.position
+            for place, state in places.items()
+            if state.has_valid_position and state.highwater is not None and state.position < state.highwater
+        },
+    )
+
+
+def failure_of(consumer: Any) -> BaseException | None:
+    """Why one of its tasks has ended: none is begun again by itself, and some say so to nobody."""
+    coordinator, fetcher = consumer._coordinator, consumer._fetcher
+    tasks: tuple[asyncio.Task[None] | None, ...] = (
+        consumer._client._sync_task,
+        fetcher._fetch_task,
+        coordinator._coordination_task,
+        coordinator._heartbeat_task,
+        coordinator._commit_refresh_task,
+    )
+    ended = [task for task in tasks if task is not None and task.done() and not task.cancelled()]
+    return next((task.exception() for task in ended if task.exception() is not None), None)
+
 
 async def end_client(client: AIOKafkaClient, *parts: object) -> None:
-    """Leave no task of the client or of `parts`, which use it, and no connection."""
+    """Leave no task of the client or of `parts`, which use it, and no connection.
+
+    Its own ways to end wait until all that is under way has arrived, and where one of them fails the next is not tried. What
+    is left then are tasks that go on for ever: heartbeats that keep partitions from whoever comes after, sends of what was
+    given up.
+    """
     owners = (client, *parts)
     tasks = {task for task in asyncio.all_tasks() if any(_whose(task) is owner for owner in owners)}
     for _ in range(CANCEL_TIMES):
@@ -26,6 +101,7 @@ async def end_client(client: AIOKafkaClient, *parts: object) -> None:
     for connection in client._conns.values():
         if connection._writer is not None:
             connection._writer.transport.abort()  # closed, it would first write what it still holds
+    client._sync_task = None  # one that has failed would say so now, and nothing would be closed
     await client.close()
 
 

@@ -6,22 +6,16 @@ just lost its data takes that: readers would go on where the lost topics ended, 
 
 # ruff: noqa: SLF001 - nothing public says whether this consumer is a member
 
-import asyncio
-from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import ConsumerRecord, OffsetAndMetadata, TopicPartition
 from aiokafka.errors import KafkaError
 from faststream.kafka.message import KafkaAckableMessage, KafkaMessage
 
+from shared.kafka_client import Member, member_of
 from shared.log import logger
 
 log = logger(__name__)
-
-LOOK_UP_LIMIT_S = 1.0
-
-Member = tuple[int, str]  # the group's generation, and the name that it has given
 
 
 class Owed:
@@ -45,10 +39,6 @@ class Owed:
 
     async def settle(self, consumer: Any) -> None:
         """Tell the group. What cannot be told now is told the next time; what never is comes again."""
-        if self._offsets and consumer._coordinator.coordinator_id is None:
-            with suppress(KafkaError, TimeoutError):  # nobody else may be looking for it
-                async with asyncio.timeout(LOOK_UP_LIMIT_S):
-                    await consumer._coordinator.ensure_coordinator_known()
         assignment = consumer._subscription.subscription.assignment
         if assignment is None or self._member != member_of(consumer) or self._member[0] < 0:
             self._offsets = {}  # whoever is given the partitions reads on from what was told before
@@ -84,38 +74,3 @@ class Batch(KafkaAckableMessage):
             self._owed.add(self._member, self._records)
             await self._owed.settle(self.consumer)
         await KafkaMessage.ack(self)
-
-
-def member_of(consumer: Any) -> Member:
-    """As what the group knows this consumer; in generation -1 it does not."""
-    return consumer._coordinator.generation, consumer._coordinator.member_id
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a client stands with its group and its partitions."""
-
-    is_member: bool
-    asked_at: dict[TopicPartition, int | None]  # of which partition it heard when, news or not
-    behind: dict[TopicPartition, int]  # the position in those of which it knows that there is more
-
-
-def standing_of(consumer: Any) -> Standing:
-    """As the client itself has it now."""
-    coordinator, subscription = consumer._coordinator, consumer._subscription
-    is_member = not (
-        coordinator._coordination_task.done()
-        or coordinator._rejoin_needed_fut.done()
-        or subscription.reassignment_in_progress
-        or subscription.subscription.assignment is None
-    )
-    places = {place: subscription.subscription.assignment.state_value(place) for place in consumer.assignment()}
-    return Standing(
-        is_member,
-        {place: state.timestamp for place, state in places.items()},
-        {
-            place: state.position
-            for place, state in places.items()
-            if state.has_valid_position and state.highwater is not None and state.position < state.highwater
-        },
-    )

@@ -11,13 +11,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from shared import telemetry
-from shared.offsets import Owed, Standing, standing_of
+from shared.kafka_client import Standing, standing_of
+from shared.offsets import Owed
 
 STALLED_AFTER = timedelta(seconds=30)  # what a healthy client does, it does some times a second
 
 
 class Stalled(Exception):
-    """A consumer that neither reads nor says why."""
+    """A consumer that does not go on by itself."""
 
 
 class Watch:

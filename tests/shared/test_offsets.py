@@ -7,7 +7,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
-from shared.offsets import Batch, Owed, member_of
+from shared.kafka_client import member_of
+from shared.offsets import Batch, Owed
 from shared.publisher import ensure_topics
 from tests.conftest import until
 from tests.shared.topics import committed, new_topic, producing

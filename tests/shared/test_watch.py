@@ -11,8 +11,8 @@ from aiokafka.errors import KafkaError
 from shared import kafka as kafka_module
 from shared import publisher
 from shared import watch as watch_module
-from shared.kafka_client import _whose
-from shared.offsets import Owed, member_of
+from shared.kafka_client import _whose, member_of
+from shared.offsets import Owed
 from shared.publisher import ensure_topics
 from shared.tasks import keep_running
 from shared.watch import STALLED_AFTER, Stalled, Watch
@@ -83,7 +83,7 @@ async def its_group_never_comes_together(client):
     client._subscription.begin_reassignment()
 
 
-HANGS = pytest.mark.parametrize("hang", [it_asks_no_more, it_gives_its_group_up, its_group_never_comes_together])
+HANGS = pytest.mark.parametrize("hang", [it_asks_no_more, its_group_never_comes_together])
 
 
 async def test_who_has_nothing_to_read_does_not_stand_still(client):
