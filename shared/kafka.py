@@ -18,11 +18,11 @@ from shared.clocks import utc_now
 from shared.db import is_transient
 from shared.dead_letters import set_aside
 from shared.events import Apply, Decoder, Received, Undecodable
-from shared.kafka_client import end_client, failure_of
+from shared.kafka_client import end_client, failure_of, standing_of
 from shared.log import logger
 from shared.offsets import Batch, Owed
-from shared.publisher import Publisher, ensure_topics, is_reached
-from shared.watch import Lag, Stalled, Watch
+from shared.publisher import Publisher, ensure_topics
+from shared.watch import Lag, Stalled, Watch, hears
 
 log = logger(__name__)
 
@@ -79,6 +79,7 @@ class Consumer:
         self._broker = KafkaBroker(
             bootstrap,
             logger=None,
+            consumer_only=True,  # topics and dead letters are the publisher's
             graceful_timeout=STOP_LIMIT_S,
             request_timeout_ms=REQUEST_LIMIT_MS,
             metadata_max_age_ms=METADATA_MAX_AGE_MS,
@@ -110,16 +111,17 @@ class Consumer:
                 if (failure := failure_of(consumer)) is not None:
                     raise Stalled(f"{self._group_id} has lost a part of its client") from failure
                 await self._owed.settle(consumer)
-                if not watch.stands_still(consumer, busy=self._busy, now=time.monotonic()):
+                standing = standing_of(consumer)
+                lag.show(standing.lag)
+                if not watch.stands_still(standing, busy=self._busy, now=time.monotonic()):
                     doubts = 0
-                elif not await is_reached(self._bootstrap):
+                elif not await hears(self._bootstrap, self._group_id):
                     watch.forgive(now=time.monotonic())
                 elif (doubts := doubts + 1) > DOUBTS:
                     raise Stalled(f"{self._group_id} neither reads nor says why")
-                await lag.measure(consumer)
                 await asyncio.sleep(LOOK_EVERY_S)
         finally:
-            lag.show_only(set())
+            lag.show({})
             await self._let_go()
 
     async def _started(self) -> bool:
@@ -135,20 +137,13 @@ class Consumer:
 
     async def _let_go(self) -> None:
         consumer: Any = self._subscriber.consumer
-        has_stopped = await self._stopped()
-        if consumer is not None:
-            await end_client(consumer._client, consumer._coordinator, consumer._fetcher)  # noqa: SLF001
-        if not has_stopped:
-            await self._stopped()  # now it comes to the rest
-
-    async def _stopped(self) -> bool:
         try:
             async with asyncio.timeout(LET_GO_LIMIT_S):
                 await self._broker.stop()
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is ended all the same
             log.warning("the Kafka client does not end by itself", error=repr(error))
-            return False
-        return True
+        if consumer is not None:
+            await end_client(consumer._client, consumer._coordinator, consumer._fetcher)  # noqa: SLF001
 
     async def _parse(self, records: tuple[ConsumerRecord, ...]) -> Batch:
         # FastStream's own parser decodes headers, and one that is not UTF-8 would make the batch fail for ever.

@@ -9,7 +9,7 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 CANCEL_LIMIT_S = 1.0
 CANCEL_TIMES = 3  # before Python 3.12 a task may keep a cancellation to itself
@@ -25,6 +25,8 @@ def _send_or_break(connection: AIOKafkaConnection, *request: Any, **options: Any
     """
     try:
         return _send(connection, *request, **options)
+    except (KafkaError, NotImplementedError):  # RuntimeErrors too, of the request and not of the connection
+        raise
     except RuntimeError as error:
         connection.close(reason=CloseReason.CONNECTION_BROKEN)
         raise KafkaConnectionError(f"{connection} is broken: {error}") from error
@@ -47,7 +49,8 @@ class Standing:
 
     is_member: bool
     asked_at: dict[TopicPartition, int | None]  # of which partition it heard when, news or not
-    behind: dict[TopicPartition, int]  # the position in those of which it knows that there is more
+    position: dict[TopicPartition, int]  # in those of which it has heard where they end
+    lag: dict[TopicPartition, int]  # how many records that it knows of come after the position
 
 
 def standing_of(consumer: Any) -> Standing:
@@ -59,14 +62,12 @@ def standing_of(consumer: Any) -> Standing:
         or subscription.subscription.assignment is None
     )
     places = {place: subscription.subscription.assignment.state_value(place) for place in consumer.assignment()}
+    known = {place: at for place, at in places.items() if at.has_valid_position and at.highwater is not None}
     return Standing(
         is_member,
-        {place: state.timestamp for place, state in places.items()},
-        {
-            place: state.position
-            for place, state in places.items()
-            if state.has_valid_position and state.highwater is not None and state.position < state.highwater
-        },
+        {place: at.timestamp for place, at in places.items()},
+        {place: at.position for place, at in known.items()},
+        {place: max(0, at.highwater - at.position) for place, at in known.items()},
     )
 
 
@@ -85,13 +86,13 @@ def failure_of(consumer: Any) -> BaseException | None:
 
 
 async def end_client(client: AIOKafkaClient, *parts: object) -> None:
-    """Leave no task of the client or of `parts`, which use it, and no connection.
+    """Leave no task of the client or of `parts`, which use it, and no connection. A part that was never made is None.
 
     Its own ways to end wait until all that is under way has arrived, and where one of them fails the next is not tried. What
     is left then are tasks that go on for ever: heartbeats that keep partitions from whoever comes after, sends of what was
     given up.
     """
-    owners = (client, *parts)
+    owners = [owner for owner in (client, *parts) if owner is not None]
     tasks = {task for task in asyncio.all_tasks() if any(_whose(task) is owner for owner in owners)}
     for _ in range(CANCEL_TIMES):
         for task in tasks:
@@ -101,8 +102,8 @@ async def end_client(client: AIOKafkaClient, *parts: object) -> None:
     for connection in client._conns.values():
         if connection._writer is not None:
             connection._writer.transport.abort()  # closed, it would first write what it still holds
-    client._sync_task = None  # one that has failed would say so now, and nothing would be closed
-    await client.close()
+    if closed := [connection.close() for connection in client._conns.values()]:
+        await asyncio.wait(closed, timeout=CANCEL_LIMIT_S)
 
 
 def _whose(task: asyncio.Task[object]) -> object:

@@ -5,7 +5,7 @@ import gc
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -154,30 +154,34 @@ def _on_signals(leave: Callable[[], object]) -> None:
 
 
 async def _server_is_safe(service: Service) -> bool:
-    """Wait until the database says so; false when this process is to end before that."""
+    """Wait until the database says so; false when this process is told to end before that. Ends it if the server is not."""
     asking = asyncio.create_task(_refuse_unsafe_server(service.db), name="refuse-unsafe-server")
-    told_to_end = False
+    told_to_end = asyncio.Event()
 
     def leave() -> None:
-        nonlocal told_to_end
-        told_to_end = True
+        told_to_end.set()
         asking.cancel()
 
     _on_signals(leave)
-    with suppress(asyncio.CancelledError):
+    try:
         await asking
-    if told_to_end:
+    except UnsafeServer as error:
+        sys.exit(f"cannot start: {error}")
+    except asyncio.CancelledError:
+        if not told_to_end.is_set():
+            raise
+    if told_to_end.is_set():
         await stop(service, [])
         log.info("stopped")
-    return not told_to_end
+    return not told_to_end.is_set()
 
 
 async def _refuse_unsafe_server(db: Database) -> None:
     while True:
         try:
             await db.refuse_unsafe_server()
-        except UnsafeServer as error:
-            sys.exit(f"cannot start: {error}")
+        except UnsafeServer:
+            raise
         except Exception as error:  # noqa: BLE001 - not reachable yet; nothing is acknowledged before it is checked
             log.warning("database not reached", error=repr(error))
             await asyncio.sleep(ASK_AGAIN_S)

@@ -156,16 +156,6 @@ def _put(batch: BatchBuilder, message: Message) -> bool:
     return batch.append(timestamp=None, key=message.key, value=message.value, headers=list(message.headers)) is not None
 
 
-async def is_reached(bootstrap: str) -> bool:
-    """Whether a broker answers now."""
-    try:
-        await create_topics(bootstrap, {})
-    except (KafkaError, OSError, TimeoutError) as error:
-        log.warning("broker not reached", error=repr(error))
-        return False
-    return True
-
-
 async def ensure_topics(bootstrap: str, topics: Sequence[str]) -> None:
     """Create `topics` and their dead-letter topics, or give those that are there our settings. Raises KafkaError, OSError."""
     events = dict.fromkeys(topics, EVENTS_KEPT)
@@ -183,14 +173,13 @@ async def create_topics(bootstrap: str, settings: Mapping[str, Mapping[str, str]
     await admin.start()
     try:
         wanted = [NewTopic(name, PARTITIONS, 1, topic_configs=dict(kept)) for name, kept in settings.items()]
-        if wanted:
-            created = await admin.create_topics(wanted)
-            await _refuse_missing(admin, created.topic_errors)
-            try:
-                async with asyncio.timeout(ADJUST_LIMIT_S):
-                    await _adjust_topics(admin, settings)
-            except (KafkaError, OSError, TimeoutError) as error:  # a broker that cannot is no reason to publish nothing
-                log.warning("topics' settings not looked at", error=repr(error))
+        created = await admin.create_topics(wanted)
+        await _refuse_missing(admin, created.topic_errors)
+        try:
+            async with asyncio.timeout(ADJUST_LIMIT_S):
+                await _adjust_topics(admin, settings)
+        except (KafkaError, OSError, TimeoutError) as error:  # a broker that cannot is no reason to publish nothing
+            log.warning("topics' settings not looked at", error=repr(error))
     finally:
         await admin.close()
 

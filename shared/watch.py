@@ -4,17 +4,22 @@ The client may stop without a word, after a restart of the broker for one (aioka
 on, so its partitions are nobody else's, and nothing but a new client reads them again.
 """
 
-import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from shared import telemetry
-from shared.kafka_client import Standing, standing_of
+from shared.kafka_client import Standing
+from shared.log import logger
 from shared.offsets import Owed
 
+log = logger(__name__)
+
 STALLED_AFTER = timedelta(seconds=30)  # what a healthy client does, it does some times a second
+ANSWER_LIMIT_MS = 5_000
 
 
 class Stalled(Exception):
@@ -26,7 +31,7 @@ class Watch:
 
     def __init__(self, owed: Owed, *, now: float) -> None:
         self._owed = owed
-        self._before = Standing(False, {}, {})
+        self._before = Standing(False, {}, {}, {})
         self._times_told = owed.times_told
         self.forgive(now=now)
 
@@ -35,12 +40,11 @@ class Watch:
         self._joined_at = self._asked_at = self._told_at = now
         self._behind_since: dict[TopicPartition, float] = {}
 
-    def stands_still(self, consumer: AIOKafkaConsumer, *, busy: bool, now: float) -> bool:
+    def stands_still(self, standing: Standing, *, busy: bool, now: float) -> bool:
         """Whether it has not done for too long what must go on: be a member, ask for news, hand them over, commit.
 
         Who is busy with what was handed over need not do the first three.
         """
-        standing = standing_of(consumer)
         if busy or standing.is_member:
             self._joined_at = now
         if busy or standing.asked_at != self._before.asked_at or not standing.asked_at:
@@ -48,8 +52,9 @@ class Watch:
         if not self._owed or self._owed.times_told != self._times_told:
             self._times_told, self._told_at = self._owed.times_told, now
         self._behind_since = {
-            place: now if busy or self._before.behind.get(place) != position else self._behind_since.get(place, now)
-            for place, position in standing.behind.items()
+            place: now if busy or self._before.position.get(place) != position else self._behind_since.get(place, now)
+            for place, position in standing.position.items()
+            if standing.lag[place]
         }
         self._before = standing
         since = min(self._joined_at, self._asked_at, self._told_at, *self._behind_since.values())
@@ -62,22 +67,24 @@ class Lag:
     def __init__(self) -> None:
         self._shown: set[TopicPartition] = set()
 
-    def show_only(self, places: set[TopicPartition]) -> None:
-        """The others are another member's from now on: what their lag was here would be shown for ever."""
-        for place in self._shown - places:
+    def show(self, lag: Mapping[TopicPartition, int]) -> None:
+        """This, and of no other partition: it is another member's from now on, and would be shown for ever."""
+        for place in self._shown - lag.keys():
             telemetry.CONSUMER_LAG.remove(place.topic, str(place.partition))
-        self._shown &= places
+        for place, records in lag.items():
+            telemetry.CONSUMER_LAG.labels(place.topic, str(place.partition)).set(records)
+        self._shown = set(lag)
 
-    async def measure(self, consumer: AIOKafkaConsumer) -> None:
-        """Show what it is now."""
-        self.show_only(consumer.assignment())
-        for place in consumer.assignment():
-            try:
-                async with asyncio.timeout(1):
-                    position = await consumer.position(place)
-            except (KafkaError, TimeoutError):
-                continue  # being assigned or revoked just now
-            end = consumer.highwater(place) if place in consumer.assignment() else None
-            if end is not None:
-                telemetry.CONSUMER_LAG.labels(place.topic, str(place.partition)).set(max(0, end - position))
-                self._shown.add(place)
+
+async def hears(bootstrap: str, group_id: str) -> bool:
+    """Whether the broker that keeps the group answers now: without it, a new client could not even read."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=ANSWER_LIMIT_MS)
+    try:
+        await admin.start()
+        await admin.list_consumer_group_offsets(group_id)
+    except (KafkaError, OSError, TimeoutError) as error:
+        log.warning("broker not reached", error=repr(error))
+        return False
+    finally:
+        await admin.close()
+    return True

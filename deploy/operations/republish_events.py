@@ -53,7 +53,7 @@ class Position(NamedTuple):
     def parse(cls, text: str) -> "Position":
         """What `str` made. Raises StackError."""
         tenant_id, _, number = text.rpartition(":")
-        if not tenant_id or not number.isdecimal() or int(number) > LARGEST:
+        if not tenant_id or not number.isdecimal() or len(number) > len(str(LARGEST)) or int(number) > LARGEST:
             raise StackError(f"{text!r} is no place in an event log: give TENANT:NUMBER, as the message said")
         return cls(tenant_id, int(number))
 

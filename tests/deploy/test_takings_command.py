@@ -38,6 +38,7 @@ def test_token_prints_the_token_and_nothing_else(state: Path) -> None:
         (["republish", "payments", "--since", "0001-01-01T00:00:00+14:00"], "'0001-01-01T.*' is no instant"),
         (["republish", "payments", "--since", "9999-12-31T23:59:59-14:00"], "'9999-12-31T.*' is no instant"),
         (["republish", "payments", "--after", f"demo:{2**63}"], "'demo:9223.*' is no place in an event log"),
+        (["republish", "payments", "--after", "demo:" + "9" * 5_000], "'demo:9+' is no place in an event log"),
         (["republish", "payments", "--after", ""], "'' is no place in an event log"),
     ],
 )

@@ -4,18 +4,33 @@ import asyncio
 
 import pytest
 import uvloop
+from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from shared import kafka as kafka_module
+from shared.kafka_client import _whose, end_client
 from shared.publisher import ensure_topics
 from shared.watch import Stalled
+from tests.conftest import end
 from tests.shared.streams import Stream
 
 
 async def ask(client):
     return await client.send(client.get_random_node(), MetadataRequest([]))
+
+
+async def test_a_request_that_the_broker_does_not_know_costs_no_connection(kafka):
+    client = AIOKafkaClient(bootstrap_servers=kafka)
+    await client.bootstrap()
+    assert (await ask(client)).brokers
+    (connection,) = client._conns.values()
+    connection._versions = {}
+    with pytest.raises(IncompatibleBrokerVersion):
+        await ask(client)
+    assert connection.connected()
+    await client.close()
 
 
 def test_a_request_on_a_connection_that_is_gone_breaks_it_and_nothing_else(kafka):
@@ -82,3 +97,15 @@ async def test_a_consumer_that_has_lost_a_part_of_its_client_ends_at_once(kafka,
         with pytest.raises(Stalled, match="a part of its client") as told:
             await asyncio.wait_for(task, 15)
     assert "nobody expects" in str(told.value.__cause__)
+
+
+async def test_a_client_that_never_came_to_its_parts_takes_nobody_with_it(kafka):
+    """The broker died while it began: it has neither fetcher nor group, and most tasks of a process belong to no object."""
+    client = AIOKafkaConsumer(bootstrap_servers=kafka, group_id="never-started")
+    other = asyncio.create_task(asyncio.Event().wait())
+    await client._client.bootstrap()
+    await end_client(client._client, client._coordinator, client._fetcher)
+    assert not other.done()
+    assert not [task for task in asyncio.all_tasks() if _whose(task) is client._client]
+    await client.stop()
+    await end(other)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -13,6 +14,7 @@ from deploy.stack_secrets import read_or_make_secrets
 from deploy.state import PROJECT
 from deploy.tokens import TokenIssuer
 from shared import process
+from tests.conftest import connected
 
 NOT_NEEDED = {"alembic", "faststream", "httpx", "opentelemetry.sdk", "psutil", "rich", "sqlalchemy"}
 START = """
@@ -84,19 +86,43 @@ async def test_consumers_that_nothing_puts_off_load_at_once(run, monkeypatch):
     await asyncio.wait_for(loaded.wait(), 20)
 
 
-async def test_who_waits_for_a_database_ends_when_asked_to(tmp_path):
-    """As the first process of a container, too, which no signal ends by itself."""
-    command = command_of("payments", "all", tmp_path)
+@asynccontextmanager
+async def process_of_payments(env):
+    """The service as a process of its own; what it is asked for must come within 20 s."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.payments", "all", env=command.env, cwd=PROJECT, stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "services.payments", "all"),
+        env=env,
+        cwd=PROJECT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         async with asyncio.timeout(20):
-            assert json.loads(await process.stdout.readline())["event"] == "database not reached"
-            process.terminate()
-            lines = (await process.stdout.read()).splitlines()
-            assert await process.wait() == 0
+            yield process
     finally:
         if process.returncode is None:
             process.kill()
-    assert json.loads(lines[-1])["event"] == "stopped"
+            await process.wait()
+
+
+async def test_who_waits_for_a_database_ends_when_asked_to(tmp_path):
+    """As the first process of a container, too, which no signal ends by itself."""
+    async with process_of_payments(command_of("payments", "all", tmp_path).env) as process:
+        assert json.loads(await process.stdout.readline())["event"] == "database not reached"
+        process.terminate()
+        said, _ = await process.communicate()
+        assert process.returncode == 0
+    assert json.loads(said.splitlines()[-1])["event"] == "stopped"
+
+
+async def test_on_a_server_that_may_lose_what_it_acknowledges_nothing_starts(database, tmp_path):
+    urls = await database("payments")
+    async with connected(urls.superuser) as conn:
+        await conn.execute(f"ALTER DATABASE {urls.name} SET synchronous_commit = off")
+    env = command_of("payments", "all", tmp_path).env | {"PAYMENTS_DATABASE_URL": urls.app}
+    async with process_of_payments(env) as process:
+        said, complaint = await process.communicate()
+        assert process.returncode == 1
+    assert said == b""
+    assert complaint.decode().startswith("cannot start: ")
+    assert "synchronous_commit" in complaint.decode()
