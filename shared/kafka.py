@@ -18,11 +18,11 @@ from shared.clocks import utc_now
 from shared.db import is_transient
 from shared.dead_letters import set_aside
 from shared.events import Apply, Decoder, Received, Undecodable
-from shared.kafka_client import end_client, failure_of, standing_of
+from shared.kafka_client import end_client, lost_task_of, standing_of
 from shared.log import logger
 from shared.offsets import Batch, Owed
 from shared.publisher import Publisher, ensure_topics
-from shared.watch import Lag, Stalled, Watch, hears
+from shared.watch import Lag, Stalled, Watch, coordinator_answers
 
 log = logger(__name__)
 
@@ -39,7 +39,7 @@ METADATA_MAX_AGE_MS = 5_000  # a broker that has lost its data gets its topics a
 LOOK_EVERY_S = 2.0
 DOUBTS = 5  # a client that could do nothing either, say while the process stood still, goes on within these looks
 START_LIMIT_S = 60.0
-LET_GO_LIMIT_S = 10.0
+LET_GO_LIMIT_S = 4.0  # what was handed over has half of it
 STOP_LIMIT_S = 2.0  # less than a service has for its end: the group must hear that this member leaves
 
 
@@ -108,14 +108,15 @@ class Consumer:
             consumer: AIOKafkaConsumer = self._subscriber.consumer
             watch, doubts = Watch(self._owed, now=time.monotonic()), 0
             while True:
-                if (failure := failure_of(consumer)) is not None:
-                    raise Stalled(f"{self._group_id} has lost a part of its client") from failure
+                if (lost := lost_task_of(consumer)) is not None:
+                    why = None if lost.cancelled() else lost.exception()
+                    raise Stalled(f"{self._group_id} has lost a part of its client") from why
                 await self._owed.settle(consumer)
                 standing = standing_of(consumer)
                 lag.show(standing.lag)
                 if not watch.stands_still(standing, busy=self._busy, now=time.monotonic()):
                     doubts = 0
-                elif not await hears(self._bootstrap, self._group_id):
+                elif not await coordinator_answers(self._bootstrap, self._group_id):
                     watch.forgive(now=time.monotonic())
                 elif (doubts := doubts + 1) > DOUBTS:
                     raise Stalled(f"{self._group_id} neither reads nor says why")
@@ -142,8 +143,9 @@ class Consumer:
                 await self._broker.stop()
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is ended all the same
             log.warning("the Kafka client does not end by itself", error=repr(error))
-        if consumer is not None:
-            await end_client(consumer._client, consumer._coordinator, consumer._fetcher)  # noqa: SLF001
+        finally:
+            if consumer is not None:
+                await end_client(consumer._client, consumer._coordinator, consumer._fetcher)  # noqa: SLF001
 
     async def _parse(self, records: tuple[ConsumerRecord, ...]) -> Batch:
         # FastStream's own parser decodes headers, and one that is not UTF-8 would make the batch fail for ever.

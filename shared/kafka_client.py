@@ -9,19 +9,28 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    KafkaConnectionError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+    for_code,
+)
+from aiokafka.protocol.commit import OffsetFetchRequest
 
 CANCEL_LIMIT_S = 1.0
 CANCEL_TIMES = 3  # before Python 3.12 a task may keep a cancellation to itself
 
 _send = AIOKafkaConnection.send
+_send_to_coordinator = GroupCoordinator._send_req
 
 
 def _send_or_break(connection: AIOKafkaConnection, *request: Any, **options: Any) -> Any:
     """Send, or break the connection.
 
-    uvloop says with a RuntimeError that the other end is gone, where nobody has told the client yet. It expects none
-    (aiokafka's issue 1038): the task that was just sending ends, and what it did, nobody does any more.
+    uvloop says with a RuntimeError that the other end is gone, where nobody has told the client yet. The client expects none
+    (its issue 1038): the task that was just sending ends, and what it did, nobody does any more.
     """
     try:
         return _send(connection, *request, **options)
@@ -32,7 +41,23 @@ def _send_or_break(connection: AIOKafkaConnection, *request: Any, **options: Any
         raise KafkaConnectionError(f"{connection} is broken: {error}") from error
 
 
+async def _send_and_hear_refusals(coordinator: Any, request: Any) -> Any:
+    """Send, and raise what a broker says of the offsets of the group as a whole, say while it still loads them.
+
+    There are none in such an answer, which the client takes for a group that has never read: it would read all again.
+    """
+    response = await _send_to_coordinator(coordinator, request)
+    code = response.error_code if isinstance(request, OffsetFetchRequest) else 0
+    if code in {GroupCoordinatorNotAvailableError.errno, NotCoordinatorForGroupError.errno}:
+        coordinator.coordinator_dead()
+    if code:
+        refusal = for_code(code)
+        raise refusal
+    return response
+
+
 AIOKafkaConnection.send = _send_or_break
+GroupCoordinator._send_req = _send_and_hear_refusals
 
 
 Member = tuple[int, str]  # the group's generation, and the name that it has given
@@ -48,7 +73,7 @@ class Standing:
     """Where a client stands with its group and its partitions."""
 
     is_member: bool
-    asked_at: dict[TopicPartition, int | None]  # of which partition it heard when, news or not
+    heard_at: dict[TopicPartition, int | None]  # of which partition that has a leader it heard when, news or not
     position: dict[TopicPartition, int]  # in those of which it has heard where they end
     lag: dict[TopicPartition, int]  # how many records that it knows of come after the position
 
@@ -62,27 +87,27 @@ def standing_of(consumer: Any) -> Standing:
         or subscription.subscription.assignment is None
     )
     places = {place: subscription.subscription.assignment.state_value(place) for place in consumer.assignment()}
+    leader_of = consumer._client.cluster.leader_for_partition
+    led = {place: at for place, at in places.items() if leader_of(place) not in {None, -1}}
     known = {place: at for place, at in places.items() if at.has_valid_position and at.highwater is not None}
     return Standing(
         is_member,
-        {place: at.timestamp for place, at in places.items()},
+        {place: at.timestamp for place, at in led.items()},
         {place: at.position for place, at in known.items()},
         {place: max(0, at.highwater - at.position) for place, at in known.items()},
     )
 
 
-def failure_of(consumer: Any) -> BaseException | None:
-    """Why one of its tasks has ended: none is begun again by itself, and some say so to nobody."""
-    coordinator, fetcher = consumer._coordinator, consumer._fetcher
-    tasks: tuple[asyncio.Task[None] | None, ...] = (
-        consumer._client._sync_task,
-        fetcher._fetch_task,
-        coordinator._coordination_task,
-        coordinator._heartbeat_task,
-        coordinator._commit_refresh_task,
-    )
-    ended = [task for task in tasks if task is not None and task.done() and not task.cancelled()]
-    return next((task.exception() for task in ended if task.exception() is not None), None)
+def lost_task_of(consumer: Any) -> asyncio.Task[None] | None:
+    """One of its tasks that has ended: it is not begun again by itself, and some say so to nobody."""
+    coordinator = consumer._coordinator
+    for task in (consumer._client._sync_task, consumer._fetcher._fetch_task, coordinator._coordination_task):
+        if task.done():
+            return task  # type: ignore[no-any-return]
+    for task in (coordinator._heartbeat_task, coordinator._commit_refresh_task):  # these come and go with a membership
+        if task is not None and task.done() and not task.cancelled() and task.exception() is not None:
+            return task  # type: ignore[no-any-return]
+    return None
 
 
 async def end_client(client: AIOKafkaClient, *parts: object) -> None:

@@ -4,6 +4,7 @@ The client may stop without a word, after a restart of the broker for one (aioka
 on, so its partitions are nobody else's, and nothing but a new client reads them again.
 """
 
+import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -12,14 +13,15 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from shared import telemetry
-from shared.kafka_client import Standing
+from shared.kafka_client import Standing, end_client
 from shared.log import logger
 from shared.offsets import Owed
 
 log = logger(__name__)
 
 STALLED_AFTER = timedelta(seconds=30)  # what a healthy client does, it does some times a second
-ANSWER_LIMIT_MS = 5_000
+REQUEST_LIMIT_MS = 5_000
+ANSWER_LIMIT_S = 10.0
 
 
 class Stalled(Exception):
@@ -37,7 +39,7 @@ class Watch:
 
     def forgive(self, *, now: float) -> None:
         """It could not have moved until now."""
-        self._joined_at = self._asked_at = self._told_at = now
+        self._joined_at = self._heard_at = self._told_at = now
         self._behind_since: dict[TopicPartition, float] = {}
 
     def stands_still(self, standing: Standing, *, busy: bool, now: float) -> bool:
@@ -47,8 +49,8 @@ class Watch:
         """
         if busy or standing.is_member:
             self._joined_at = now
-        if busy or standing.asked_at != self._before.asked_at or not standing.asked_at:
-            self._asked_at = now
+        if busy or standing.heard_at != self._before.heard_at or not standing.heard_at:
+            self._heard_at = now
         if not self._owed or self._owed.times_told != self._times_told:
             self._times_told, self._told_at = self._owed.times_told, now
         self._behind_since = {
@@ -57,7 +59,7 @@ class Watch:
             if standing.lag[place]
         }
         self._before = standing
-        since = min(self._joined_at, self._asked_at, self._told_at, *self._behind_since.values())
+        since = min(self._joined_at, self._heard_at, self._told_at, *self._behind_since.values())
         return now - since > STALLED_AFTER.total_seconds()
 
 
@@ -76,15 +78,16 @@ class Lag:
         self._shown = set(lag)
 
 
-async def hears(bootstrap: str, group_id: str) -> bool:
-    """Whether the broker that keeps the group answers now: without it, a new client could not even read."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=ANSWER_LIMIT_MS)
+async def coordinator_answers(bootstrap: str, group_id: str) -> bool:
+    """Whether the broker that keeps the group answers now: where it does not, a new client could not even read."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_LIMIT_MS)
     try:
-        await admin.start()
-        await admin.list_consumer_group_offsets(group_id)
+        async with asyncio.timeout(ANSWER_LIMIT_S):
+            await admin.start()
+            await admin.list_consumer_group_offsets(group_id)
     except (KafkaError, OSError, TimeoutError) as error:
         log.warning("broker not reached", error=repr(error))
         return False
     finally:
-        await admin.close()
+        await end_client(admin._client)  # noqa: SLF001 - its own way to end may take for ever
     return True

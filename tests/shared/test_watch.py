@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
-from aiokafka.errors import KafkaError
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from shared import kafka as kafka_module
 from shared import watch as watch_module
@@ -14,7 +15,7 @@ from shared.kafka_client import _whose, member_of, standing_of
 from shared.offsets import Owed
 from shared.publisher import ensure_topics
 from shared.tasks import keep_running
-from shared.watch import STALLED_AFTER, Stalled, Watch
+from shared.watch import STALLED_AFTER, Stalled, Watch, coordinator_answers
 from tests.conftest import end, until
 from tests.shared.streams import Stream
 from tests.shared.topics import Door
@@ -58,21 +59,9 @@ async def until_polled(client, places=None):
 
 async def it_asks_no_more(client):
     fetcher = client._fetcher
-    tasks = {fetcher._fetch_task, *fetcher._pending_tasks}
-    for task in tasks:
+    for task in (fetcher._fetch_task, *fetcher._pending_tasks):
         task.cancel()
-    await asyncio.wait(tasks)
-
-
-async def it_gives_its_group_up(client):
-    """As after an error that the client does not expect: all that it says then is said to who takes what it has read."""
-
-    async def fail():
-        raise KafkaError("an error that nobody expects")
-
-    client._coordinator._coordination_task.cancel()
-    client._coordinator._coordination_task = task = asyncio.create_task(fail())
-    await asyncio.wait({task})
+    fetcher._fetch_task = asyncio.create_task(asyncio.Event().wait())
 
 
 async def its_group_never_comes_together(client):
@@ -176,9 +165,7 @@ async def nobody_takes_what_it_reads(client):
     loop.cancel()
 
 
-@pytest.mark.parametrize(
-    "hang", [it_asks_no_more, it_gives_its_group_up, its_group_never_comes_together, nobody_takes_what_it_reads]
-)
+@pytest.mark.parametrize("hang", [it_asks_no_more, its_group_never_comes_together, nobody_takes_what_it_reads])
 async def test_a_consumer_whose_client_hangs_is_started_again(stream, impatient, hang):
     async with kept_running(stream) as consumers:
         client = consumers[0]._subscriber.consumer
@@ -233,3 +220,23 @@ async def test_of_a_client_that_does_not_end_nothing_is_left(stream, impatient):
     assert not [task for task in asyncio.all_tasks() if any(_whose(task) is owner for owner in owners)]
     assert not [connection for connection in client._client._conns.values() if connection.connected()]
     client._coordinator._coordination_task.cancel()
+
+
+async def test_a_group_whose_broker_is_away_is_not_reached_although_another_one_is(kafka, monkeypatch):
+    assert await coordinator_answers(kafka, "a-group")
+
+    async def nobody(_admin, _group):
+        raise GroupCoordinatorNotAvailableError
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "find_coordinator", nobody)
+    assert not await coordinator_answers(kafka, "a-group")
+
+
+async def test_where_no_partition_has_a_leader_there_is_no_news_to_ask_for(client):
+    watch = Watch(Owed(), now=0)
+    await it_asks_no_more(client)
+    for topic in client._client.cluster._partitions.values():
+        for number, partition in topic.items():
+            topic[number] = partition._replace(leader=-1)
+    assert not watch.stands_still(standing_of(client), busy=False, now=10 * LIMIT_S)
+    client._fetcher._fetch_task.cancel()
