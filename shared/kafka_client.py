@@ -60,6 +60,7 @@ AIOKafkaConnection.send = _send_or_break
 GroupCoordinator._send_req = _send_and_hear_refusals
 
 
+Task = asyncio.Task[None]
 Member = tuple[int, str]  # the group's generation, and the name that it has given
 
 
@@ -98,16 +99,19 @@ def standing_of(consumer: Any) -> Standing:
     )
 
 
-def lost_task_of(consumer: Any) -> asyncio.Task[None] | None:
-    """One of its tasks that has ended: it is not begun again by itself, and some say so to nobody."""
+def lost_task_of(consumer: Any) -> Task | None:
+    """One of its tasks that has ended: it is not begun again by itself, and some say so to nobody.
+
+    Those that pass with a membership are lost only when they have failed.
+    """
     coordinator = consumer._coordinator
-    for task in (consumer._client._sync_task, consumer._fetcher._fetch_task, coordinator._coordination_task):
-        if task.done():
-            return task  # type: ignore[no-any-return]
-    for task in (coordinator._heartbeat_task, coordinator._commit_refresh_task):  # these come and go with a membership
-        if task is not None and task.done() and not task.cancelled() and task.exception() is not None:
-            return task  # type: ignore[no-any-return]
-    return None
+    lasting: tuple[Task, ...] = (
+        consumer._client._sync_task, consumer._fetcher._fetch_task, coordinator._coordination_task
+    )  # fmt: skip
+    passing: tuple[Task | None, ...] = (coordinator._heartbeat_task, coordinator._commit_refresh_task)
+    lost = [task for task in lasting if task.done()]
+    lost += [task for task in passing if task and task.done() and not task.cancelled() and task.exception()]
+    return next(iter(lost), None)
 
 
 async def end_client(client: AIOKafkaClient, *parts: object) -> None:

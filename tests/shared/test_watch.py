@@ -234,9 +234,13 @@ async def test_a_group_whose_broker_is_away_is_not_reached_although_another_one_
 
 async def test_where_no_partition_has_a_leader_there_is_no_news_to_ask_for(client):
     watch = Watch(Owed(), now=0)
+    await until_polled(client)
     await it_asks_no_more(client)
+    assert not watch.stands_still(standing_of(client), busy=False, now=1)
+    assert watch.stands_still(standing_of(client), busy=False, now=LIMIT_S + 2)
     for topic in client._client.cluster._partitions.values():
         for number, partition in topic.items():
             topic[number] = partition._replace(leader=-1)
+    assert not watch.stands_still(standing_of(client), busy=False, now=LIMIT_S + 3)
     assert not watch.stands_still(standing_of(client), busy=False, now=10 * LIMIT_S)
     client._fetcher._fetch_task.cancel()
